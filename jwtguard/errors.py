@@ -1,0 +1,277 @@
+"""Every error that jwtguard raises, with the answer that it becomes.
+
+    JWTGuardError
+    ├── ConfigError                  (also a ValueError)  a setting is wrong: the process must not start
+    ├── AuthError               401  the request is not authenticated
+    │   ├── TokenMissing             token_missing
+    │   ├── TokenInvalid             token_invalid
+    │   ├── TokenExpired             token_expired
+    │   ├── TokenSuperseded          token_superseded
+    │   ├── SessionEnded             its session is not active
+    │   │   ├── SessionRevoked       session_revoked
+    │   │   ├── SessionEvicted       session_evicted
+    │   │   ├── SessionExpired       session_expired
+    │   │   └── SessionUnknown       session_unknown
+    │   └── RefreshError             error="invalid_grant" (RFC 6749 section 5.2)
+    │       ├── RefreshInvalid       refresh_invalid
+    │       ├── RefreshExpired       refresh_expired
+    │       ├── RefreshReused        refresh_reused
+    │       └── RefreshSuperseded    refresh_superseded
+    ├── RequestInvalid          400  request_invalid
+    │   └── BodyTooLarge        413  body_too_large
+    ├── ScopeMissing            403  scope_missing
+    ├── SessionNotFound         404  session_not_found
+    ├── LimitReached            409  limit_reached
+    └── StoreUnavailable        503  store_unavailable
+        ├── StoreError               a store's driver failed, or answered what can't be
+        └── DocumentDamaged          one user's document can't be read
+
+An error class carries `status`, `code`, `error` and `description`; what renders an answer reads these and never asks for
+the type. `description` is all that a client is told: the message given to the constructor is for logs and developers, and
+holds no token and no secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .model import Session
+
+__all__ = [
+    "AuthError",
+    "BodyTooLarge",
+    "ConfigError",
+    "DocumentDamaged",
+    "JWTGuardError",
+    "LimitReached",
+    "RefreshError",
+    "RefreshExpired",
+    "RefreshInvalid",
+    "RefreshReused",
+    "RefreshSuperseded",
+    "RequestInvalid",
+    "ScopeMissing",
+    "SessionEnded",
+    "SessionEvicted",
+    "SessionExpired",
+    "SessionNotFound",
+    "SessionRevoked",
+    "SessionUnknown",
+    "StoreError",
+    "StoreUnavailable",
+    "TokenExpired",
+    "TokenInvalid",
+    "TokenMissing",
+    "TokenSuperseded",
+]
+
+
+class JWTGuardError(Exception):
+    """Base of all errors of jwtguard.
+
+    Class attributes: `status`, the HTTP status; `code`, what a client can switch on; `error`, the error code of RFC 6750
+    section 3.1 or RFC 6749 section 5.2 where one applies; `description`, one sentence for a person.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "error"
+    error: ClassVar[str | None] = None
+    description: ClassVar[str] = "An error."
+    challenges: ClassVar[bool] = False
+    """Whether the answer carries a `WWW-Authenticate: Bearer` challenge."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.description)
+
+    def challenge_parameters(self) -> Mapping[str, str]:
+        """Further parameters of the RFC 6750 challenge, besides realm and error."""
+        return {}
+
+    def members(self) -> Mapping[str, object]:
+        """Extension members of the problem document (RFC 9457 section 3.2)."""
+        return {}
+
+    def headers(self) -> Mapping[str, str]:
+        """Further response headers."""
+        return {}
+
+
+class ConfigError(JWTGuardError, ValueError):
+    """A setting is wrong, or what it asks for is not installed."""
+
+    code = "config"
+    description = "The configuration is wrong."
+
+
+class AuthError(JWTGuardError):
+    """The request is not authenticated."""
+
+    status = 401
+    code = "token_invalid"
+    error: ClassVar[str | None] = "invalid_token"
+    description = "The request is not authenticated."
+    challenges = True
+
+
+class TokenMissing(AuthError):
+    code = "token_missing"
+    error = None  # RFC 6750 section 3.1: no error code where no credentials came
+    description = "This resource needs an access token."
+
+
+class TokenInvalid(AuthError):
+    code = "token_invalid"
+    description = "The access token is not valid. Log in again."
+
+
+class TokenExpired(AuthError):
+    code = "token_expired"
+    description = "The access token has expired. Refresh it."
+
+
+class TokenSuperseded(AuthError):
+    code = "token_superseded"
+    description = "A newer access token has taken this one's place. Use the newer one, or refresh."
+
+
+class SessionEnded(AuthError):
+    """The token's session is not active."""
+
+    code = "session_unknown"
+    description = "The session is not active. Log in again."
+
+
+class SessionRevoked(SessionEnded):
+    code = "session_revoked"
+    description = "The session was ended. Log in again."
+
+
+class SessionEvicted(SessionEnded):
+    code = "session_evicted"
+    description = "The session was ended because a newer login needed its place. Log in again."
+
+
+class SessionExpired(SessionEnded):
+    code = "session_expired"
+    description = "The session has expired. Log in again."
+
+
+class SessionUnknown(SessionEnded):
+    code = "session_unknown"
+    description = "The session is not known. Log in again."
+
+
+class RefreshError(AuthError):
+    """A refresh token was refused (RFC 6749 section 5.2, as 401)."""
+
+    error = "invalid_grant"
+
+
+class RefreshInvalid(RefreshError):
+    code = "refresh_invalid"
+    description = "The refresh token is not valid. Log in again."
+
+
+class RefreshExpired(RefreshError):
+    code = "refresh_expired"
+    description = "The refresh token has expired. Log in again."
+
+
+class RefreshReused(RefreshError):
+    """An older refresh token came back: theft is likely (RFC 9700 section 4.14.2)."""
+
+    code = "refresh_reused"
+    description = "The refresh token was used before, so its session was ended. Log in again."
+
+
+class RefreshSuperseded(RefreshError):
+    code = "refresh_superseded"
+    description = "A newer refresh token has taken this one's place. Use the newer one."
+
+
+class RequestInvalid(JWTGuardError):
+    """The request is malformed (RFC 6750 section 3.1, `invalid_request`)."""
+
+    status = 400
+    code = "request_invalid"
+    error: ClassVar[str | None] = "invalid_request"
+    description = "The request is malformed."
+    challenges = True
+
+
+class BodyTooLarge(RequestInvalid):
+    status = 413
+    code = "body_too_large"
+    error = None
+    description = "The request's body is too large."
+    challenges = False
+
+
+class ScopeMissing(JWTGuardError):
+    """The token lacks a scope.
+
+    Arguments: `scopes`, all the scopes that the resource needs.
+    """
+
+    status = 403
+    code = "scope_missing"
+    error = "insufficient_scope"
+    description = "The access token lacks a scope that this resource needs."
+    challenges = True
+
+    def __init__(self, scopes: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.scopes = tuple(scopes)
+
+    def challenge_parameters(self) -> Mapping[str, str]:
+        return {"scope": " ".join(self.scopes)} if self.scopes else {}
+
+
+class SessionNotFound(JWTGuardError):
+    status = 404
+    code = "session_not_found"
+    description = "You have no active session with this id."
+
+
+class LimitReached(JWTGuardError):
+    """The user has as many sessions as allowed, under `deny` or `choose`.
+
+    Arguments: `sessions`, the active ones; `ticket`, under `choose`, what lets this user end one of them before they log
+    in again (see `Guard.end_with_ticket`).
+    """
+
+    status = 409
+    code = "limit_reached"
+    description = "The limit of active sessions is reached. End one of them, then log in again."
+
+    def __init__(self, sessions: Sequence[Session] = (), ticket: str | None = None) -> None:
+        super().__init__()
+        self.sessions = tuple(sessions)
+        self.ticket = ticket
+
+    def members(self) -> Mapping[str, object]:
+        found: dict[str, object] = {"sessions": [session.to_dict() for session in self.sessions]}
+        return found | ({"ticket": self.ticket} if self.ticket else {})
+
+
+class StoreUnavailable(JWTGuardError):
+    """The store can't be asked, so nothing can be said about the token: neither yes nor no."""
+
+    status = 503
+    code = "store_unavailable"
+    description = "The service can't check sessions at the moment. Try again shortly."
+    retry_after: ClassVar[int] = 1
+    """Seconds, for the Retry-After header."""
+
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self.retry_after)}
+
+
+class StoreError(StoreUnavailable):
+    """What a store raises in place of its driver's exceptions, which it sets as `__cause__`."""
+
+
+class DocumentDamaged(StoreUnavailable):
+    """The store gave bytes for this user that are not a user document. Never taken for "no sessions"."""

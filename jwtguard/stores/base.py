@@ -1,0 +1,83 @@
+"""The contract of a store: two verbs on opaque bytes, and one power that a store may have.
+
+A store keeps one small document per key and knows nothing of users, sessions or tokens. Times are integers, milliseconds
+since the epoch. All methods may be called from several threads at once. No constructor connects, reads a file or starts a
+thread: that is for the first call.
+
+The errors are the same for every method: what fails in the driver is raised as `StoreError`, with the driver's exception as
+its `__cause__`. A store never answers "absent" because it failed. `jwtguard.testing.StoreContract` checks all of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+__all__ = ["AsyncStore", "Loaded", "Store", "Watched"]
+
+
+class Loaded(NamedTuple):
+    """What `load` answers: the document and its version (both None where there is none), and the store's clock."""
+
+    data: bytes | None
+    version: bytes | None
+    now: int
+
+
+class Store(Protocol):
+    """A store whose calls block."""
+
+    blocking: bool
+    """Whether a call may wait for anything (a disk, a network). False only for a store in this process's memory."""
+
+    def load(self, key: bytes) -> Loaded:
+        """The document under `key` (1 to 1024 bytes), as the last successful `save` left it.
+
+        Absent or expired: `Loaded(None, None, now)`. `now` is read in the same round trip. Every save that was answered
+        before this call began is seen, whoever made it.
+        """
+        ...
+
+    def save(self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool) -> bool:
+        """Put `data` under `key` if its version is still `expected`: compare and swap, atomic among all writers.
+
+        expected: the version that `load` gave, None for "absent or expired". version: the new one, 8 random bytes, to be
+        compared for equality only. expires_at: when the document may be forgotten. ends: whether this save ends a session,
+        so that a store with the power to tell others tells them in the same transaction.
+
+        True: saved, and it stays saved. False: the version was another, and nothing was changed. StoreError: unknown; it
+        may have been saved.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads. May be called twice; the next call to the store connects again."""
+        ...
+
+
+class AsyncStore(Protocol):
+    """The same contract, awaited. It must serve several event loops, one after the other or side by side."""
+
+    async def load(self, key: bytes) -> Loaded: ...
+
+    async def save(
+        self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool
+    ) -> bool: ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A store that can tell for less than a load whether anything has ended. Then a revocation is seen by the very next
+    request of every process; without it, within the cache's TTL."""
+
+    def watch(self, ended: Callable[[bytes | None], None]) -> Callable[[], None] | None:
+        """Begin to report endings (saves with `ends`) to `ended`, with their key, or None for "any key may have ended".
+
+        Answers `look`, to be called before each use of what was cached; it returns once every ending whose save was
+        answered before the call has been reported, whichever thread or process saved it, and raises StoreError when it
+        can't tell. Answers None where nothing need be asked, because `save` itself reports before it returns. A report may
+        come twice, from any thread; `ended` doesn't block, doesn't fail, and doesn't call the store.
+        """
+        ...
