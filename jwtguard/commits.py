@@ -1,0 +1,164 @@
+"""Writing: load, apply a pure transition, save if nothing changed meanwhile, else again.
+
+Invariants:
+- What the transition decides by is fixed before the first attempt: its arguments, and the moment, which is the store's
+  clock at the first load (or the document's own, if that is ahead).
+- A save that failed without an answer may have succeeded. It is tried once more, and the transition is told.
+- A save that may have ended something is followed by the invalidation, whatever became of the save.
+- In one process, one writer per user at a time: the others would only lose their races. Across processes the
+  compare-and-swap decides, and the losers back off with full jitter.
+- One deadline for all of it; then StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, TypeVar
+
+from .clock import Clock
+from .document import Document, decode, encode
+from .errors import StoreError, StoreUnavailable
+from .flow import Flow, Pause, Save, Wait
+from .forks import renew_after_fork
+from .health import Health
+from .policy import Moment, Policy
+from .registry import Registry, wake
+from .stores.base import Loaded
+from .transitions import Step, Transition, keep_until
+
+__all__ = ["Committer", "Turns"]
+
+T = TypeVar("T")
+
+LONGEST_PAUSE: Final = 0.064
+SHORTEST_PAUSE: Final = 0.001
+VERSION_BYTES: Final = 8
+
+
+class Turns:
+    """A queue per key: one holder at a time, on whatever thread or event loop."""
+
+    def __init__(self) -> None:
+        self._renew()
+        renew_after_fork(self)
+
+    def _renew(self) -> None:
+        self._mutex = threading.Lock()
+        self._queues: dict[bytes, deque[Future[None]]] = {}
+
+    def join(self, key: bytes) -> Future[None]:
+        """Queue up. The future is done when it is one's turn."""
+        turn: Future[None] = Future()
+        with self._mutex:
+            queue = self._queues.setdefault(key, deque())
+            queue.append(turn)
+            first = queue[0] is turn
+        if first:
+            wake(turn, None)
+        return turn
+
+    def leave(self, key: bytes, turn: Future[None]) -> None:
+        """Be done with it, or give up waiting for it; the next one's turn begins if it was one's own."""
+        with self._mutex:
+            queue = self._queues[key]
+            was_first = queue[0] is turn
+            queue.remove(turn)
+            following = queue[0] if queue else None
+            if following is None:
+                del self._queues[key]
+        if was_first and following is not None:
+            wake(following, None)
+
+
+class Committer:
+    """Applies transitions to user documents.
+
+    Arguments: `timeout`, seconds for one store operation; `patience`, seconds for a whole commit; `health`, told of every
+    success and failure to write.
+    """
+
+    def __init__(
+        self, registry: Registry, policy: Policy, *, timeout: float, patience: float, clock: Clock, health: Health
+    ) -> None:
+        self._registry = registry
+        self._policy = policy
+        self._timeout = timeout
+        self._patience = patience
+        self._clock = clock
+        self._health = health
+        self._turns = Turns()
+
+    def commit(self, key: bytes, subject: str, transition: Transition[T], *, insist: bool = True) -> Flow[Step[T]]:
+        """Apply a transition to a user's document until it is saved or has nothing to save.
+
+        Answers its step. With `insist` off, a step that loses its race is dropped. Raises StoreUnavailable.
+        """
+        deadline = self._clock.monotonic() + self._patience
+        turn = self._turns.join(key)
+        try:
+            if not turn.done():
+                yield Wait(turn, self._patience)
+            return (yield from self._attempts(key, subject, transition, deadline, insist))
+        finally:
+            self._turns.leave(key, turn)
+
+    def _attempts(
+        self, key: bytes, subject: str, transition: Transition[T], deadline: float, insist: bool
+    ) -> Flow[Step[T]]:
+        yield from self._registry.know_everyone()
+        moment: Moment | None = None
+        attempt = 0
+        while True:
+            loaded = yield from self._registry.load(key)
+            document = decode(loaded.data, subject)
+            moment = moment or self._moment(loaded, document)
+            step = transition(document, moment._replace(everyone=self._registry.everyone))
+            if step.document is None:
+                return step
+            try:
+                if (yield from self._save(key, loaded.version, step.document, step.ends)):
+                    return step
+            except StoreError:
+                if moment.repeated:
+                    raise
+                moment = moment._replace(repeated=True)
+            attempt += 1
+            if not insist or self._clock.monotonic() > deadline:
+                break
+            yield Pause(_jitter(attempt))
+        if insist:
+            raise StoreUnavailable("gave up: others changed this user's sessions at every attempt")
+        return step
+
+    def _moment(self, loaded: Loaded, document: Document) -> Moment:
+        return Moment(loaded.now, self._policy).not_before(document)
+
+    def _save(self, key: bytes, expected: bytes | None, document: Document, ends: bool) -> Flow[bool]:
+        try:
+            saved: bool = yield Save(
+                key,
+                encode(document),
+                expected=expected,
+                version=secrets.token_bytes(VERSION_BYTES),
+                expires_at=keep_until(document, self._policy),
+                ends=ends,
+                timeout=self._timeout,
+            )
+        except StoreError as error:
+            self._health.failed(error)
+            raise
+        finally:
+            if ends:
+                self._registry.ended(key)
+        self._health.worked()
+        return saved
+
+
+def _jitter(attempt: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
+    """Seconds to back off before an attempt: anything up to a bound that doubles (full jitter)."""
+    return uniform(0, min(LONGEST_PAUSE, SHORTEST_PAUSE * 2**attempt))

@@ -1,0 +1,172 @@
+"""The user document: all sessions of one user, their endings, and how they are written as bytes.
+
+Invariants:
+- A document is immutable. What changes it is in `transitions`, and answers a new one.
+- Every time in it is an integer, milliseconds since the epoch by the store's clock; `clock` is the latest of them that any
+  writer has used, and never decreases.
+- No token and no hash of one is in it: who reads a document can't authenticate with what it says.
+- Bytes that are not exactly one document of this subject are `DocumentDamaged`; they are never read as "no sessions".
+
+On the wire it is a MessagePack array; times are differences to `clock` or to the session's own start, so they are short.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from .errors import DocumentDamaged
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_SESSIONS",
+    "MAX_TOMBSTONES",
+    "Document",
+    "Reason",
+    "Retired",
+    "SessionRecord",
+    "Tombstone",
+    "decode",
+    "document_key",
+    "encode",
+    "everyone_key",
+]
+
+FORMAT: Final = 1
+MAX_BYTES: Final = 64 * 1024
+MAX_SESSIONS: Final = 1000
+MAX_TOMBSTONES: Final = 16
+
+
+class Reason(IntEnum):
+    """Why a session is not active. The numbers are on the wire."""
+
+    UNKNOWN = 0
+    REVOKED = 1
+    EVICTED = 2
+    EXPIRED = 3
+
+
+class Retired(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An older generation of a session's tokens, and when it ceased to be the current one."""
+
+    generation: int
+    at: int
+
+
+class SessionRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One session."""
+
+    id: bytes
+    opened_at: int
+    seen_at: int
+    expires_at: int
+    generation: int
+    rotated_at: int
+    """When the current generation began: the `iat` of its tokens."""
+    key_id: str
+    """The key that signed the current generation, so that a lost answer can be given again, byte for byte."""
+    used: bool
+    """Whether the current generation was ever seen in use."""
+    retired: tuple[Retired, ...]
+    """Up to four older generations, oldest first."""
+    scopes: tuple[str, ...]
+    device: str
+    ip: str
+
+
+class Tombstone(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A session that is over, kept to tell its client why, until its last token has expired."""
+
+    id: bytes
+    reason: Reason
+    until: int
+
+
+class Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """All of one user's sessions. `not_before`: who authenticated at or before it is not let in by that."""
+
+    format: int
+    subject: str
+    clock: int = 0
+    not_before: int = 0
+    sessions: tuple[SessionRecord, ...] = ()
+    tombstones: tuple[Tombstone, ...] = ()
+
+    @classmethod
+    def empty(cls, subject: str) -> Document:
+        """The document of a user who never had a session."""
+        return cls(FORMAT, subject)
+
+    def find(self, session_id: bytes) -> SessionRecord | None:
+        """The session with this id, whether expired or not; None if it isn't there."""
+        return next((session for session in self.sessions if session.id == session_id), None)
+
+    def why_ended(self, session_id: bytes) -> Reason:
+        """Why this session is not in the document; `Reason.UNKNOWN` if nothing is remembered of it."""
+        return next((stone.reason for stone in self.tombstones if stone.id == session_id), Reason.UNKNOWN)
+
+
+def document_key(issuer: str, subject: str) -> bytes:
+    """The store's key for a user: injective, at most 513 bytes. Both parts are 1 to 255 UTF-8 bytes."""
+    name = issuer.encode()
+    return b"u%c" % len(name) + name + subject.encode()
+
+
+def everyone_key(issuer: str) -> bytes:
+    """The reserved key of what holds for every user of an issuer. No user's key begins like it."""
+    return b"e" + issuer.encode()
+
+
+def encode(document: Document) -> bytes:
+    """The document as bytes, to be read by `decode`."""
+    clock = document.clock
+    return msgspec.msgpack.encode(
+        replace(
+            document,
+            not_before=clock - document.not_before,
+            sessions=tuple(_shift(session, clock, -1) for session in document.sessions),
+            tombstones=tuple(replace(stone, until=stone.until - clock) for stone in document.tombstones),
+        )
+    )
+
+
+_decoder = msgspec.msgpack.Decoder(Document)
+
+
+def decode(data: bytes | None, subject: str) -> Document:
+    """The document that `encode` wrote for `subject`; None gives the empty one.
+
+    Raises DocumentDamaged if the bytes are anything else, another user's document among them.
+    """
+    if data is None:
+        return Document.empty(subject)
+    try:
+        wire = _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DocumentDamaged("a user document can't be read") from error
+    if wire.format != FORMAT or wire.subject != subject:
+        raise DocumentDamaged("a user document has another format, or belongs to another user")
+    clock = wire.clock
+    return replace(
+        wire,
+        not_before=clock - wire.not_before,
+        sessions=tuple(_shift(session, clock, +1) for session in wire.sessions),
+        tombstones=tuple(replace(stone, until=stone.until + clock) for stone in wire.tombstones),
+    )
+
+
+def _shift(session: SessionRecord, clock: int, sign: int) -> SessionRecord:
+    """A session with its times made relative (sign -1) or absolute again (+1)."""
+    opened = session.opened_at if sign < 0 else clock + session.opened_at
+    return replace(
+        session,
+        opened_at=session.opened_at + sign * clock,
+        seen_at=session.seen_at + sign * opened,
+        expires_at=session.expires_at + sign * clock,
+        rotated_at=session.rotated_at + sign * opened,
+        retired=tuple(Retired(retired.generation, retired.at + sign * opened) for retired in session.retired),
+    )

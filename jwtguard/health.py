@@ -1,0 +1,43 @@
+"""Whether the store answers, said once per change and not once per request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+__all__ = ["Health"]
+
+logger = logging.getLogger("jwtguard")
+
+
+class Health:
+    """One way of using the store: reading, or writing. They fail apart (a full disk can be read).
+
+    Arguments: `verb`, what the store can't do; `changed`, told "store_down" or "store_up".
+    """
+
+    def __init__(self, verb: str, changed: Callable[[str], None]) -> None:
+        self._verb = verb
+        self._changed = changed
+        self.down = False
+
+    def failed(self, error: BaseException) -> None:
+        if not self.down:
+            self.down = True
+            logger.error("the store can't %s: %s", self._verb, _causes(error))
+            self._changed("store_down")
+
+    def worked(self) -> None:
+        if self.down:
+            self.down = False
+            logger.warning("the store can %s again", self._verb)
+            self._changed("store_up")
+
+
+def _causes(error: BaseException | None) -> str:
+    """An error and what caused it, on one line."""
+    parts: list[str] = []
+    while error is not None and len(parts) < 4:
+        parts.append(f"{type(error).__name__}: {error}")
+        error = error.__cause__
+    return " <- ".join(parts).replace("\r", " ").replace("\n", " ")

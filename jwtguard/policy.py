@@ -1,0 +1,122 @@
+"""Under which terms sessions live, and whether a token is active under them. Pure.
+
+`judge` is the read side of the user document, `transitions` the write side; both go by the same `Policy` and `Moment`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from .document import Document, Reason, SessionRecord
+
+__all__ = [
+    "Admission",
+    "Ended",
+    "Moment",
+    "Policy",
+    "Superseded",
+    "active_sessions",
+    "end_of",
+    "is_active",
+    "judge",
+    "needs_touch",
+    "why_over",
+]
+
+
+class Policy(NamedTuple):
+    """The settings that the transitions go by; times in milliseconds."""
+
+    access_ttl: int
+    refresh_ttl: int
+    session_ttl: int
+    idle_timeout: int | None
+    max_sessions: int
+    on_limit: Literal["evict", "deny", "choose"]
+    rotation_grace: int
+    on_reuse: Literal["end", "refuse"]
+
+    @property
+    def touch_after(self) -> int:
+        """How old the last touch may be before a renewed lease touches again."""
+        return 60_000 if self.idle_timeout is None else min(60_000, self.idle_timeout // 10)
+
+
+class Moment(NamedTuple):
+    """When and under which terms a transition is applied."""
+
+    now: int
+    policy: Policy
+    everyone: int = 0
+    """Sessions of any user opened at or before this are over."""
+    repeated: bool = False
+    """Whether an earlier save of this same call may have succeeded."""
+
+    def not_before(self, document: Document) -> Moment:
+        """This moment, but never before the document's own clock: time doesn't go back within a document."""
+        return self if self.now >= document.clock else self._replace(now=document.clock)
+
+
+class Ended(NamedTuple):
+    """The session is not active, and why."""
+
+    reason: Reason
+
+
+class Superseded(NamedTuple):
+    """The token's generation is not the current one, nor within its grace."""
+
+
+class Admission(NamedTuple):
+    """The access token is active, for this long if nothing happens (ms)."""
+
+    session: SessionRecord
+    remaining: int
+
+
+def end_of(session: SessionRecord, policy: Policy) -> int:
+    """When a session is over if nothing more happens to it."""
+    end = min(session.expires_at, session.opened_at + policy.session_ttl)
+    return end if policy.idle_timeout is None else min(end, session.seen_at + policy.idle_timeout)
+
+
+def is_active(session: SessionRecord, moment: Moment) -> bool:
+    """Whether a session of a document is neither expired nor ended for everyone."""
+    return end_of(session, moment.policy) > moment.now and session.opened_at > moment.everyone
+
+
+def why_over(session: SessionRecord, moment: Moment) -> Reason:
+    """Why a session that is in the document is not active."""
+    return Reason.REVOKED if session.opened_at <= moment.everyone else Reason.EXPIRED
+
+
+def active_sessions(document: Document, moment: Moment) -> tuple[SessionRecord, ...]:
+    """The active sessions, newest first."""
+    moment = moment.not_before(document)
+    active = (session for session in document.sessions if is_active(session, moment))
+    return tuple(sorted(active, key=lambda session: session.opened_at, reverse=True))
+
+
+def judge(document: Document, moment: Moment, session_id: bytes, generation: int) -> Admission | Ended | Superseded | None:
+    """Whether an access token of this session and generation is active. None: the token is newer than the document."""
+    moment = moment.not_before(document)
+    session = document.find(session_id)
+    if session is None:
+        return Ended(document.why_ended(session_id))
+    if not is_active(session, moment):
+        return Ended(why_over(session, moment))
+    if generation > session.generation:
+        return None
+    remaining = end_of(session, moment.policy) - moment.now
+    if generation == session.generation:
+        return Admission(session, remaining)
+    retired_at = next((retired.at for retired in session.retired if retired.generation == generation), None)
+    if retired_at is None or retired_at + moment.policy.rotation_grace <= moment.now:
+        return Superseded()
+    return Admission(session, min(remaining, retired_at + moment.policy.rotation_grace - moment.now))
+
+
+def needs_touch(session: SessionRecord, moment: Moment, generation: int) -> bool:
+    """Whether this use is to be written down: the generation's first, or the first for a while."""
+    first_use = generation == session.generation and not session.used
+    return first_use or moment.now - session.seen_at > moment.policy.touch_after

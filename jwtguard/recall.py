@@ -1,0 +1,122 @@
+"""The recall table: exact token -> who it is, for as long as that is known to hold. This is the warm path.
+
+Invariants:
+- A hit takes no lock, does no I/O, and writes nothing but its own place in the table. Every read of an entry is of one
+  immutable object, so no thread can see half of a change.
+- An entry is good while its lease is alive and unexpired, its own time is not up (session, grace), and its token has not
+  expired. Killing a lease is one write, whatever number of entries point to it, and can't be undone.
+- The key is the SHA-256 of the whole token: no part of a token stands for the whole, and no token is kept.
+- The size is bounded: entries live in two halves; when the young half is full it becomes the old one, and the old one is
+  dropped. What is used moves to the young half, so a flood of other tokens pushes out only what isn't used. Two threads
+  that do this at once may drop a half too many, which costs a verification each, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+from .model import Identity
+from .tokens import Access
+
+__all__ = ["DEAD", "Entry", "Lease", "RecallTable", "digest_of"]
+
+
+class Lease:
+    """What the store said of one user, and how long it may be relied on.
+
+    `alive` goes from True to False once, and never back. `until` is by the monotonic clock. `number` tells which load it
+    came from: a load with a greater number began later. `began` (monotonic, before the load) and `now` (ms, the store's
+    clock) are taken for the same moment, which errs towards too late a time.
+    """
+
+    __slots__ = ("alive", "began", "data", "everyone", "now", "number", "touched", "until")
+
+    def __init__(self, number: int, *, data: bytes | None, began: float, now: int, everyone: int, until: float) -> None:
+        self.alive = True
+        self.number = number
+        self.data = data
+        self.began = began
+        self.now = now
+        self.everyone = everyone
+        self.until = until
+        self.touched: frozenset[bytes] = frozenset()
+
+    def store_time(self, monotonic: float) -> int:
+        """The store's clock at another moment, in ms."""
+        return self.now + int((monotonic - self.began) * 1000)
+
+
+DEAD: Final = Lease(0, data=None, began=0.0, now=0, everyone=0, until=0.0)
+"""The lease of a token that was verified and not yet admitted."""
+DEAD.alive = False
+
+
+class Entry:
+    """One verified token. Never changed: another state is another entry.
+
+    `expires_at` is when the token expires by the wall clock (its `exp` and the leeway), `until` when its session or its
+    grace is over by the monotonic clock; `since` is the number of the last load that had begun when it was first seen.
+    """
+
+    __slots__ = ("access", "expires_at", "identity", "lease", "since", "until")
+
+    def __init__(
+        self, access: Access, identity: Identity, *, expires_at: float, since: int, lease: Lease = DEAD, until: float = 0.0
+    ) -> None:
+        self.access = access
+        self.identity = identity
+        self.expires_at = expires_at
+        self.since = since
+        self.lease = lease
+        self.until = until
+
+    def admitted(self, lease: Lease, identity: Identity, until: float) -> Entry:
+        """This token, on the lease that admits it."""
+        return Entry(self.access, identity, expires_at=self.expires_at, since=self.since, lease=lease, until=until)
+
+
+def digest_of(token: bytes) -> bytes:
+    """The key of a token in the table."""
+    return hashlib.sha256(token).digest()
+
+
+class RecallTable:
+    """At most `size` entries.
+
+    Arguments: `monotonic` and `wall`, the two readings of the clock, in seconds.
+    """
+
+    __slots__ = ("_half", "_monotonic", "_old", "_wall", "_young")
+
+    def __init__(self, size: int, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._half = max(1, size // 2)
+        self._monotonic = monotonic
+        self._wall = wall
+        self._young: dict[bytes, Entry] = {}
+        self._old: dict[bytes, Entry] = {}
+
+    def get(self, digest: bytes) -> Entry | None:
+        """The entry of a token, good or not."""
+        entry = self._young.get(digest)
+        if entry is None and (entry := self._old.get(digest)) is not None:
+            self.put(digest, entry)
+        return entry
+
+    def put(self, digest: bytes, entry: Entry) -> None:
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, {}
+        self._young[digest] = entry
+
+    def clear(self) -> None:
+        self._young, self._old = {}, {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def is_good(self, entry: Entry, grace: float = 0.0) -> bool:
+        """Whether an entry may be relied on now. `grace`: seconds that its lease may be past its time (never dead)."""
+        now = self._monotonic()
+        lease = entry.lease
+        return lease.alive and now < lease.until + grace and now < entry.until and self._wall() < entry.expires_at

@@ -1,0 +1,261 @@
+"""The registry: what this process knows of each user's sessions, for how long, and how it learns it again.
+
+A lease is what the store said of one user. Invariants:
+- A lease that is in use is in `_leases`. One that leaves it (replaced, pushed out, ended) is dead from then on, so an
+  ending reaches every lease that anything still points to.
+- A fill is registered before its load begins. An ending that comes while it loads makes it stale: what it read may be from
+  before the ending, so it is thrown away and never published. Nobody joins a stale fill.
+- A lease counts from before its load, and from before the last load of what holds for everyone: no answer is older than
+  the TTL, whatever took long.
+- The lock is held for bookkeeping only, never while waiting.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Final, TypeVar
+
+from cachetools import LRUCache
+
+from .clock import Clock
+from .document import decode
+from .errors import StoreError, StoreUnavailable
+from .flow import Flow, Load, Wait
+from .forks import renew_after_fork
+from .health import Health
+from .recall import Entry, Lease, RecallTable, digest_of
+from .stores.base import Loaded
+
+__all__ = ["Registry", "wake"]
+
+T = TypeVar("T")
+
+EVERYONE_SHARE: Final = 5
+"""What holds for everyone is loaded again, with a fill, when it is older than this part of the TTL."""
+
+Watch = Callable[[Callable[[bytes | None], None]], Callable[[], None] | None]
+
+
+class _Leases(LRUCache[bytes, Lease]):
+    """Leases by user, the most recently used; what is pushed out dies."""
+
+    def popitem(self) -> tuple[bytes, Lease]:
+        key, lease = super().popitem()
+        lease.alive = False
+        return key, lease
+
+
+class _Flight:
+    """A fill on its way, and who waits for it."""
+
+    __slots__ = ("number", "stale", "waiting")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.stale = False
+        self.waiting: list[Future[StoreUnavailable | None]] = []
+
+    def join(self) -> Future[StoreUnavailable | None]:
+        future: Future[StoreUnavailable | None] = Future()
+        self.waiting.append(future)
+        return future
+
+
+class Registry:
+    """Leases of at most `size` users and a recall table of at most `size` tokens.
+
+    Arguments: `ttl`, seconds that a lease lasts; `timeout`, seconds for one store operation; `patience`, seconds for all
+    that one request may wait for; `everyone`, the store's key of what holds for everyone; `watch`, the store's own, if it
+    is `Watched`; `health`, told of every success and failure to read.
+    """
+
+    def __init__(
+        self,
+        *,
+        everyone: bytes,
+        ttl: float,
+        size: int,
+        timeout: float,
+        patience: float,
+        clock: Clock,
+        health: Health,
+        watch: Watch | None = None,
+    ) -> None:
+        self.table = RecallTable(size, clock.monotonic, clock.time)
+        self._everyone_key = everyone
+        self._ttl = ttl
+        self._size = size
+        self._timeout = timeout
+        self._patience = patience
+        self._clock = clock
+        self._health = health
+        self._watch = watch
+        self._renew()
+        renew_after_fork(self)
+
+    def _renew(self) -> None:
+        self._mutex = threading.Lock()
+        self._leases = _Leases(self._size)
+        self._flights: dict[bytes, _Flight] = {}
+        self._number = 0
+        self._everyone = 0
+        self._everyone_at = float("-inf")
+        self._endings_of_all = 0
+        self._looking = False
+        self._look: Callable[[], None] | None = None
+        if self._watch is not None:
+            self._look = partial(self._begin_to_look, self._watch)
+        self.table.clear()
+
+    # -- the warm path -----------------------------------------------------------------------------------------------------
+
+    def recall(self, token: bytes) -> Entry | None:
+        """The entry of a token that is known to be good, without I/O other than the store's own look."""
+        if self._look is not None:
+            self.look()
+        entry = self.table.get(digest_of(token))
+        return entry if entry is not None and self.table.is_good(entry) else None
+
+    def look(self) -> None:
+        """Have the store report what has ended. If it can't tell, the leases still bound how long anything is relied on."""
+        if self._look is None:
+            return
+        try:
+            self._look()
+        except StoreError as error:
+            self._health.failed(error)
+
+    def _begin_to_look(self, watch: Watch) -> None:
+        """The first look: only now does the store open anything."""
+        with self._mutex:
+            if not self._looking:
+                self._looking = True
+                self._look = watch(self.ended)
+        self.look()
+
+    # -- endings -----------------------------------------------------------------------------------------------------------
+
+    def ended(self, key: bytes | None) -> None:
+        """Something of this user has ended (None: of any user). From here on nothing read before is relied on."""
+        with self._mutex:
+            if key is None or key == self._everyone_key:
+                self._everyone_at = float("-inf")
+                self._endings_of_all += 1
+                self._kill(list(self._leases), list(self._flights))
+            else:
+                self._kill([key], [key])
+
+    def _kill(self, leases: list[bytes], flights: list[bytes]) -> None:
+        for key in leases:
+            if (lease := self._leases.pop(key, None)) is not None:
+                lease.alive = False
+        for key in flights:
+            if (flight := self._flights.pop(key, None)) is not None:
+                flight.stale = True
+
+    # -- fills -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """The number of the last fill that has begun."""
+        return self._number
+
+    @property
+    def everyone(self) -> int:
+        """Sessions of any user opened at or before this (ms) are over, as far as this process knows."""
+        return self._everyone
+
+    def lease(self, key: bytes, newer_than: int = -1) -> Flow[Lease]:
+        """A lease of this user that is good now, from a fill with a number greater than `newer_than`.
+
+        However many ask at once, the store is asked once. Raises StoreUnavailable.
+        """
+        deadline = self._clock.monotonic() + self._patience
+        while (now := self._clock.monotonic()) < deadline:
+            with self._mutex:
+                lease = self._leases.get(key)
+                if lease is not None and now < lease.until and lease.number > newer_than:
+                    return lease
+                flight = self._flights.get(key)
+                waiter = flight.join() if flight is not None else None
+                flight = flight or self._take_off(key)
+            if waiter is None:
+                filled = yield from self._fill(key, flight)
+                if filled is not None:
+                    return filled
+            elif (failure := (yield Wait(waiter, deadline - now))) is not None:
+                raise StoreUnavailable("the load that this request waited for has failed") from failure
+        raise StoreUnavailable("gave up: this user's sessions end faster than they can be read")
+
+    def _take_off(self, key: bytes) -> _Flight:
+        self._number += 1
+        flight = self._flights[key] = _Flight(self._number)
+        return flight
+
+    def _fill(self, key: bytes, flight: _Flight) -> Flow[Lease | None]:
+        """Load and publish; None if an ending came between."""
+        failure: StoreUnavailable | None = None
+        try:
+            yield from self.know_everyone()
+            began = self._clock.monotonic()
+            loaded = yield from self.load(key)
+            with self._mutex:
+                return None if flight.stale else self._publish(key, flight, loaded, began)
+        except StoreUnavailable as error:
+            failure = error
+            raise
+        finally:
+            self._land(key, flight, failure)
+
+    def _land(self, key: bytes, flight: _Flight, failure: StoreUnavailable | None) -> None:
+        with self._mutex:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+        for future in flight.waiting:  # complete: nobody joins what is no longer in _flights
+            wake(future, failure)
+
+    def _publish(self, key: bytes, flight: _Flight, loaded: Loaded, began: float) -> Lease:
+        """Under the lock: make what was read the lease of this user."""
+        if (older := self._leases.pop(key, None)) is not None:
+            older.alive = False
+        until = min(began, self._everyone_at) + self._ttl
+        lease = Lease(flight.number, data=loaded.data, began=began, now=loaded.now, everyone=self._everyone, until=until)
+        self._leases[key] = lease
+        return lease
+
+    def know_everyone(self) -> Flow[None]:
+        """Load what holds for everyone, unless what is known is young enough. Raises StoreUnavailable.
+
+        What is known never goes back, so a load that is overtaken by an ending does no harm but to be loaded again.
+        """
+        began = self._clock.monotonic()
+        if began - self._everyone_at < self._ttl / EVERYONE_SHARE:
+            return
+        endings = self._endings_of_all
+        loaded = yield from self.load(self._everyone_key)
+        floor = decode(loaded.data, "").not_before
+        with self._mutex:
+            if floor > self._everyone:
+                self._everyone = floor
+                self._kill(list(self._leases), list(self._flights))
+            if endings == self._endings_of_all:
+                self._everyone_at = began
+
+    def load(self, key: bytes) -> Flow[Loaded]:
+        """A load, whose outcome the health is told of."""
+        try:
+            loaded: Loaded = yield Load(key, self._timeout)
+        except StoreError as error:
+            self._health.failed(error)
+            raise
+        self._health.worked()
+        return loaded
+
+
+def wake(future: Future[T], result: T) -> None:
+    """Give a waiting flow its result, unless it has stopped waiting."""
+    if future.set_running_or_notify_cancel():
+        future.set_result(result)
