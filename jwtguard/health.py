@@ -13,7 +13,7 @@ logger = logging.getLogger("jwtguard")
 class Health:
     """One way of using the store: reading, or writing. They fail apart (a full disk can be read).
 
-    Arguments: `verb`, what the store can't do; `changed`, told "store_down" or "store_up".
+    Arguments: `verb`, what the store can or can't ("be read"); `changed`, told "store_down" or "store_up".
     """
 
     def __init__(self, verb: str, changed: Callable[[str], None]) -> None:

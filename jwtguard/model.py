@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["ANONYMOUS", "Device", "Identity", "Session", "TokenPair"]
+__all__ = ["ANONYMOUS", "Device", "Event", "Identity", "Session", "TokenPair"]
 
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -125,3 +125,17 @@ class Identity:
 
 ANONYMOUS: Final = Identity("", "", "", (), "", 0, is_authenticated=False)
 """The identity of a request without a token, where one is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for `on_event`. It holds no token.
+
+    `name`: `opened`, `refreshed`, `refresh_replayed` (an older token got the same answer again, within its grace),
+    `refresh_reused`, `revoked`, `evicted`, `store_behind` (the store has lost writes), `store_down`, `store_up`.
+    `session_id` is None where all of a user's sessions are meant; `subject` is empty where all users are.
+    """
+
+    name: str
+    subject: str = ""
+    session_id: str | None = None

@@ -1,0 +1,184 @@
+"""From a token to an identity, as flows: what `recall` doesn't know is verified, then judged by what the store says.
+
+A document at hand may merely be older than what a token proves: logins, rotations and touches elsewhere are not announced.
+So a verdict that such news could overturn is suspect, and is given only by a load that began after the news was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from .clock import Clock
+from .commits import Committer
+from .document import Reason, SessionRecord, decode, document_key
+from .errors import (
+    AuthError,
+    SessionEvicted,
+    SessionExpired,
+    SessionRevoked,
+    SessionUnknown,
+    StoreUnavailable,
+    TokenSuperseded,
+)
+from .flow import Flow
+from .model import Identity
+from .policy import Admission, Ended, Moment, Policy, Superseded, judge, needs_touch
+from .recall import Entry, Lease, digest_of
+from .registry import Registry
+from .tokens import Access, Tokens, text_of_id, token_id_text
+from .transitions import adopt, touch
+
+__all__ = ["ENDED", "Authenticator", "Tell"]
+
+ENDED: Final[Mapping[Reason, type[AuthError]]] = {
+    Reason.UNKNOWN: SessionUnknown,
+    Reason.REVOKED: SessionRevoked,
+    Reason.EVICTED: SessionEvicted,
+    Reason.EXPIRED: SessionExpired,
+}
+
+Tell = Callable[[str, str, bytes | None], None]
+"""Told of an event: its name, the subject, the session's id."""
+
+_Verdict: TypeAlias = Admission | Ended | Superseded | None
+
+
+class Authenticator:
+    """Authenticates access tokens.
+
+    Arguments: `leeway`, seconds that a token may be past its `exp`; `stale_if_down`, seconds that a lease may be past its
+    time while the store is down, for requests that change nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: Tokens,
+        registry: Registry,
+        committer: Committer,
+        policy: Policy,
+        clock: Clock,
+        leeway: float,
+        stale_if_down: float,
+        tell: Tell,
+    ) -> None:
+        self._tokens = tokens
+        self._registry = registry
+        self._committer = committer
+        self._policy = policy
+        self._clock = clock
+        self._leeway = leeway
+        self._stale_if_down = stale_if_down
+        self._tell = tell
+
+    def authenticate(self, token: bytes, *, may_be_stale: bool = False) -> Flow[Identity]:
+        """Who an access token stands for, now. `may_be_stale`: the request changes nothing, so STALE_IF_DOWN applies.
+
+        Raises an AuthError, or StoreUnavailable.
+        """
+        good = self._registry.recall(token)
+        if good is not None:
+            return good.identity
+        digest = digest_of(token)
+        entry = self._verified(token, digest)
+        try:
+            return (yield from self._admitted(digest, entry)).identity
+        except StoreUnavailable:
+            if may_be_stale and self._registry.table.is_good(entry, self._stale_if_down):
+                return entry.identity
+            raise
+
+    def _verified(self, token: bytes, digest: bytes) -> Entry:
+        """The token's entry; one that is in the table needs no second verification."""
+        entry = self._registry.table.get(digest)
+        if entry is not None and self._clock.time() < entry.expires_at:
+            return entry
+        since = self._registry.number
+        access = self._tokens.read_access(token)
+        identity = self._identity(access, access.scopes)
+        entry = Entry(access, identity, expires_at=access.expires_at + self._leeway, since=since)
+        self._registry.table.put(digest, entry)
+        return entry
+
+    def _identity(self, access: Access, scopes: tuple[str, ...]) -> Identity:
+        return Identity(
+            subject=access.subject,
+            session_id=text_of_id(access.session_id),
+            token_id=token_id_text(access.session_id, access.generation),
+            scopes=scopes,
+            issuer=self._tokens.issuer,
+            expires_at=int(access.expires_at),
+            claims=MappingProxyType(access.claims),
+        )
+
+    def _admitted(self, digest: bytes, entry: Entry) -> Flow[Entry]:
+        access = entry.access
+        lease, verdict = yield from self._verdict(access, entry.since)
+        if isinstance(verdict, Superseded):
+            raise TokenSuperseded
+        if isinstance(verdict, Ended):
+            raise ENDED[verdict.reason]
+        if verdict is None:
+            raise StoreUnavailable("the store is behind, and didn't take over a newer generation")
+        entry = self._on_lease(entry, lease, verdict)
+        self._registry.table.put(digest, entry)
+        if needs_touch(verdict.session, self._moment(lease), access.generation):
+            yield from self._touch(access, verdict.session, lease)
+        return entry
+
+    def _verdict(self, access: Access, since: int) -> Flow[tuple[Lease, _Verdict]]:
+        """A verdict that may be relied on, and the lease that it is from."""
+        key = document_key(self._tokens.issuer, access.subject)
+        lease = yield from self._registry.lease(key)
+        verdict = self._judge(lease, access)
+        if self._is_suspect(lease, verdict, access, since):
+            lease = yield from self._registry.lease(key, newer_than=max(since, lease.number))
+            verdict = self._judge(lease, access)
+        if verdict is None:
+            self._tell("store_behind", access.subject, access.session_id)
+            adopting = partial(adopt, session_id=access.session_id, generation=access.generation)
+            yield from self._committer.commit(key, access.subject, adopting)
+            lease = yield from self._registry.lease(key, newer_than=self._registry.number)
+            verdict = self._judge(lease, access)
+        return lease, verdict
+
+    def _is_suspect(self, lease: Lease, verdict: _Verdict, access: Access, since: int) -> bool:
+        """Whether a newer document may say otherwise.
+
+        A load that began after the token was first seen knows its session and its generation. What was over at the time of
+        the load stays over.
+        """
+        if verdict is None or verdict == Ended(Reason.UNKNOWN):
+            return lease.number <= since
+        return verdict == Ended(Reason.EXPIRED) and self._judge(lease, access, at=lease.now) != verdict
+
+    def _judge(self, lease: Lease, access: Access, at: int | None = None) -> _Verdict:
+        document = decode(lease.data, access.subject)
+        moment = self._moment(lease) if at is None else Moment(at, self._policy, lease.everyone)
+        return judge(document, moment, access.session_id, access.generation)
+
+    def _moment(self, lease: Lease) -> Moment:
+        return Moment(lease.store_time(self._clock.monotonic()), self._policy, lease.everyone)
+
+    def _on_lease(self, entry: Entry, lease: Lease, verdict: Admission) -> Entry:
+        """The entry on its new lease. Its scopes are those of the token that the session still has."""
+        allowed = verdict.session.scopes
+        scopes = tuple(scope for scope in entry.access.scopes if scope in allowed)
+        identity = entry.identity if scopes == entry.identity.scopes else self._identity(entry.access, scopes)
+        return entry.admitted(lease, identity, self._clock.monotonic() + verdict.remaining / 1000)
+
+    def _touch(self, access: Access, session: SessionRecord, lease: Lease) -> Flow[None]:
+        """Write down the use, once per lease. What merely says when is dropped if others write; a first use is not, since
+        replays are judged by it. The answer doesn't depend on either: the token was admitted by what the store says."""
+        if access.session_id in lease.touched:
+            return
+        lease.touched |= {access.session_id}
+        touching = partial(touch, session_id=access.session_id, generation=access.generation)
+        key = document_key(self._tokens.issuer, access.subject)
+        try:
+            yield from self._committer.commit(key, access.subject, touching, insist=not session.used)
+        except StoreUnavailable:
+            return  # the committer has told its health, and the next lease tries again

@@ -1,0 +1,149 @@
+"""One guard's parts, put together: what `Guard` and `AsyncGuard` share, whole.
+
+Nothing here opens, reads or starts anything: the first use does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .authentication import Authenticator
+from .clock import Clock
+from .commits import Committer
+from .document import everyone_key
+from .health import Health
+from .keys import Keyring
+from .model import Event
+from .operations import ClaimsLoader, Operations
+from .policy import Policy
+from .registry import Registry
+from .rules import Rules
+from .settings import Settings
+from .stores.base import Watched
+from .tokens import Tokens, text_of_id
+
+__all__ = ["Core", "Hooks"]
+
+logger = logging.getLogger("jwtguard")
+
+PATIENCE: Final = 8
+"""One request waits for as many store timeouts at most, whatever it does."""
+SHORTEST_PATIENCE: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What an app may have called.
+
+    `claims_loader(subject)` gives the custom claims at login and at each rotation; `on_event(event)` is told what happens;
+    `on_error(error, problem)` may answer another body, a JSON object, for an error.
+    """
+
+    claims_loader: ClaimsLoader | None = None
+    on_event: Callable[[Event], None] | None = None
+    on_error: Callable[[Exception, dict[str, Any]], dict[str, Any] | None] | None = None
+
+    def tell(self, name: str, subject: str = "", session_id: bytes | None = None) -> None:
+        """Raise an event. What goes wrong in the app's own hook is logged, and changes no answer."""
+        if self.on_event is None:
+            return
+        event = Event(name, subject, None if session_id is None else text_of_id(session_id))
+        try:
+            self.on_event(event)
+        except Exception:  # another party's code, after the fact that it is told of
+            logger.exception("on_event failed for the event %r", name)
+
+
+class Core:
+    """The parts of one guard, by its settings.
+
+    Arguments: `store`, only asked whether it is `Watched`; `keys`, in place of those that the settings name.
+    """
+
+    def __init__(self, settings: Settings, *, store: object, keys: Keyring | None, clock: Clock, hooks: Hooks) -> None:
+        self.settings = settings
+        self.hooks = hooks
+        self.rules = Rules(settings.public, settings.rules)
+        policy = _policy(settings)
+        patience = max(SHORTEST_PATIENCE, PATIENCE * settings.store_timeout)
+        tokens = _tokens(settings, keys, clock)
+        self.registry = _registry(settings, store, clock, hooks, patience)
+        committer = Committer(
+            self.registry,
+            policy,
+            timeout=settings.store_timeout,
+            patience=patience,
+            clock=clock,
+            health=Health("be written", hooks.tell),
+        )
+        self.authenticator = Authenticator(
+            tokens=tokens,
+            registry=self.registry,
+            committer=committer,
+            policy=policy,
+            clock=clock,
+            leeway=settings.leeway,
+            stale_if_down=settings.stale_if_down,
+            tell=hooks.tell,
+        )
+        self.operations = Operations(
+            tokens=tokens,
+            registry=self.registry,
+            committer=committer,
+            policy=policy,
+            clock=clock,
+            claims_loader=hooks.claims_loader,
+            tell=hooks.tell,
+        )
+
+
+def _tokens(settings: Settings, keys: Keyring | None, clock: Clock) -> Tokens:
+    return Tokens(
+        keys or Keyring.from_secrets([settings.secret, *settings.secret_fallbacks], settings.algorithm),
+        issuer=settings.issuer,
+        audience=settings.audience,
+        leeway=settings.leeway,
+        max_token=settings.max_token,
+        longest=max(settings.session_ttl, settings.refresh_ttl),
+        clock=clock,
+    )
+
+
+def _registry(settings: Settings, store: object, clock: Clock, hooks: Hooks, patience: float) -> Registry:
+    return Registry(
+        everyone=everyone_key(settings.issuer),
+        ttl=_lease_ttl(settings),
+        size=settings.cache_size,
+        timeout=settings.store_timeout,
+        patience=patience,
+        clock=clock,
+        health=Health("be read", hooks.tell),
+        watch=store.watch if isinstance(store, Watched) else None,
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        access_ttl=_ms(settings.access_ttl),
+        refresh_ttl=_ms(settings.refresh_ttl),
+        session_ttl=_ms(settings.session_ttl),
+        idle_timeout=None if settings.idle_timeout is None else _ms(settings.idle_timeout),
+        max_sessions=settings.max_sessions,
+        on_limit=settings.on_limit,
+        rotation_grace=_ms(settings.rotation_grace),
+        on_reuse=settings.on_reuse,
+    )
+
+
+def _lease_ttl(settings: Settings) -> float:
+    """Seconds that a lease lasts; short enough that what is in use is touched often enough not to count as idle."""
+    if settings.idle_timeout is None:
+        return settings.cache_ttl
+    return min(settings.cache_ttl, settings.idle_timeout / 10)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,324 @@
+"""The guard, in two colours: the same parts, the same methods, run blocking or awaited.
+
+What a method does is in `operations` and `authentication`; here it is only driven. A method that writes runs to its end
+also when the task that awaits it is cancelled, so an ending that was begun is always followed by its invalidation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from .clock import Clock, SystemClock
+from .core import Core, Hooks
+from .flow import Flow, arun, run
+from .keys import Keyring
+from .model import Device, Event, Identity, Session, TokenPair
+from .operations import ClaimsLoader
+from .settings import Settings
+from .stores import open_store
+from .stores.adapters import InThreads, OnLoop, is_async
+from .stores.base import AsyncStore, Store
+from .tokens import bearer_text
+
+if TYPE_CHECKING:
+    from .asgi import ASGIApp
+    from .asgi import JWTGuardMiddleware as ASGIMiddleware
+    from .wsgi import JWTGuardMiddleware as WSGIMiddleware
+    from .wsgi import WSGIApp
+
+__all__ = ["AsyncGuard", "Guard"]
+
+T = TypeVar("T")
+
+Subject = str | int | UUID
+Moment = float | datetime
+ErrorHook = Callable[[Exception, dict[str, Any]], dict[str, Any] | None]
+
+
+class Guard:
+    """Guards a WSGI app, and gives its views the user's sessions. All methods block, and may be called from any thread.
+
+    Arguments: `settings`, read from the environment if left out; `store`, in place of the one that the settings name;
+    `keys`, in place of theirs; `clock`, for tests; and the hooks `claims_loader`, `on_event`, `on_error` (see
+    `jwtguard.core.Hooks`).
+
+    Raises ConfigError at construction if anything is wrong with the settings. Connects at first use.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        store: Store | None = None,
+        keys: Keyring | None = None,
+        clock: Clock | None = None,
+        claims_loader: ClaimsLoader | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_error: ErrorHook | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        settings = settings or Settings.from_env()
+        self._store = store or open_store(settings.store, timeout=settings.store_timeout, clock=clock)
+        hooks = Hooks(claims_loader, on_event, on_error)
+        self.core = Core(settings, store=self._store, keys=keys, clock=clock, hooks=hooks)
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Guard:
+        """A guard by the environment's `JWTGUARD_…` variables. `overrides` win over them: a setting by its name in lower
+        case (`public="/login"`), or any argument of the class. Raises ConfigError."""
+        arguments = {name: overrides.pop(name) for name in _ARGUMENTS if name in overrides}
+        return cls(Settings.from_env(**overrides), **arguments)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that this guard goes by."""
+        return self.core.settings
+
+    def wrap(self, app: WSGIApp) -> WSGIMiddleware:
+        """The guarded app, under a name of its own: `application = guard.wrap(app)`."""
+        from .wsgi import JWTGuardMiddleware  # the one import upwards, so that one line is enough to guard an app
+
+        return JWTGuardMiddleware(app, self)
+
+    def login(
+        self,
+        subject: Subject,
+        *,
+        scopes: Sequence[str] = (),
+        claims: Mapping[str, Any] | None = None,
+        device: Device | None = None,
+        limit: int | None = None,
+        replace: str | None = None,
+        authenticated_at: Moment | None = None,
+    ) -> TokenPair:
+        """Open a session for a user who has proved who they are, and answer its tokens (RFC 6749 section 5.1).
+
+        subject: who; 1 to 255 bytes as text. scopes: what the tokens allow. claims: more claims for the access token.
+        device: where; by default what the current request tells. limit: how many sessions this user may have, instead of
+        MAX_SESSIONS. replace: the id of a session to end in the same step; by default the session whose token came with
+        the current request. authenticated_at: when the user proved who they are (seconds since the epoch, or an aware
+        datetime): at or before a `revoke_all` or `revoke_others` of theirs, the login is refused.
+
+        Raises LimitReached (under `deny` and `choose`), SessionRevoked (by `authenticated_at`), SessionEvicted (another
+        login took the place meanwhile), StoreUnavailable; TypeError and ValueError for bad arguments.
+        """
+        return self._run(
+            self.core.operations.login(
+                subject,
+                scopes=scopes,
+                claims=claims,
+                device=device,
+                limit=limit,
+                replace=replace,
+                authenticated_at=authenticated_at,
+            )
+        )
+
+    def refresh(self, refresh_token: str, *, device: Device | None = None) -> TokenPair:
+        """Exchange a refresh token for the next pair (RFC 6749 section 6, with the rotation of RFC 9700 section 4.14.2).
+
+        A retry within ROTATION_GRACE, or after an answer that was lost, gets the same pair again. An older token than that
+        ends its session, or is only refused (ON_REUSE). Raises a RefreshError, SessionEnded, StoreUnavailable.
+        """
+        return self._run(self.core.operations.refresh(refresh_token, device=device))
+
+    def authenticate(self, token: str) -> Identity:
+        """Who an access token stands for, now: what the middleware asks. Raises an AuthError, or StoreUnavailable."""
+        return self._run(self.core.authenticator.authenticate(bearer_text(token)))
+
+    def logout(self, identity: Identity) -> None:
+        """End the session of an identity. One that is over already is no error. Raises StoreUnavailable."""
+        self._run(self.core.operations.logout(identity))
+
+    def revoke(self, subject: Subject, session_id: str) -> bool:
+        """End one session of a user. Answers whether it was active. Raises StoreUnavailable."""
+        return self._run(self.core.operations.revoke(subject, session_id))
+
+    def revoke_others(self, identity: Identity) -> int:
+        """End all sessions of the user but the identity's own; logins under way too, if they tell `authenticated_at`.
+
+        Answers how many. Raises StoreUnavailable.
+        """
+        return self._run(self.core.operations.revoke_others(identity))
+
+    def revoke_all(self, subject: Subject) -> int:
+        """End all sessions of a user (a changed password, a disabled account); logins under way as `revoke_others` does.
+
+        Answers how many. Raises StoreUnavailable.
+        """
+        return self._run(self.core.operations.revoke_all(subject))
+
+    def revoke_everyone(self) -> None:
+        """End every session of every user, by one write. Raises StoreUnavailable."""
+        self._run(self.core.operations.revoke_everyone())
+
+    def end_with_ticket(self, ticket: str, session_id: str) -> bool:
+        """End one of the sessions that the ticket of a `LimitReached` lists, for a user who found no room to log in.
+
+        Answers whether it is one of them. Raises TokenInvalid, TokenExpired (the ticket is good for five minutes, and for
+        one ending), StoreUnavailable.
+        """
+        return self._run(self.core.operations.end_with_ticket(ticket, session_id))
+
+    def sessions(self, subject: Subject) -> list[Session]:
+        """The user's active sessions, newest first, as the store has them now. Raises StoreUnavailable."""
+        return self._run(self.core.operations.sessions(subject))
+
+    def close(self) -> None:
+        """Let go of connections and threads. May be called twice, and the guard used again."""
+        self._store.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        return run(flow, self._store)
+
+
+class _View(Guard):
+    """An AsyncGuard's blocking side: its parts and its registry, with a blocking store."""
+
+    def __init__(self, core: Core, store: Store) -> None:
+        self.core = core
+        self._store = store
+
+    def _run(self, flow: Flow[T]) -> T:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return super()._run(flow)
+        flow.close()
+        raise RuntimeError("guard.sync blocks, and this is an event loop's thread: await the method of the guard itself")
+
+
+class AsyncGuard:
+    """Guards an ASGI app. The methods are those of `Guard`, awaited; the arguments of the class are the same.
+
+    `store` may be blocking or async: a blocking one is called in threads. One guard serves any number of event loops.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        store: Store | AsyncStore | None = None,
+        keys: Keyring | None = None,
+        clock: Clock | None = None,
+        claims_loader: ClaimsLoader | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_error: ErrorHook | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        settings = settings or Settings.from_env()
+        given = store or open_store(settings.store, timeout=settings.store_timeout, clock=clock)
+        self._store: AsyncStore = given if is_async(given) else InThreads(given)
+        self._blocking: Store = OnLoop(given) if is_async(given) else given
+        hooks = Hooks(claims_loader, on_event, on_error)
+        self.core = Core(settings, store=given, keys=keys, clock=clock, hooks=hooks)
+        self._unfinished: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> AsyncGuard:
+        """As `Guard.from_env`."""
+        arguments = {name: overrides.pop(name) for name in _ARGUMENTS if name in overrides}
+        return cls(Settings.from_env(**overrides), **arguments)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that this guard goes by."""
+        return self.core.settings
+
+    @property
+    def sync(self) -> Guard:
+        """The same guard for code that blocks: `def` views, scripts. Not for an event loop's own thread."""
+        return _View(self.core, self._blocking)
+
+    def wrap(self, app: ASGIApp) -> ASGIMiddleware:
+        """The guarded app, under a name of its own: `asgi = guard.wrap(app)`."""
+        from .asgi import JWTGuardMiddleware  # the one import upwards, as in Guard.wrap
+
+        return JWTGuardMiddleware(app, self)
+
+    async def login(
+        self,
+        subject: Subject,
+        *,
+        scopes: Sequence[str] = (),
+        claims: Mapping[str, Any] | None = None,
+        device: Device | None = None,
+        limit: int | None = None,
+        replace: str | None = None,
+        authenticated_at: Moment | None = None,
+    ) -> TokenPair:
+        """As `Guard.login`."""
+        return await self._finish(
+            self.core.operations.login(
+                subject,
+                scopes=scopes,
+                claims=claims,
+                device=device,
+                limit=limit,
+                replace=replace,
+                authenticated_at=authenticated_at,
+            )
+        )
+
+    async def refresh(self, refresh_token: str, *, device: Device | None = None) -> TokenPair:
+        """As `Guard.refresh`."""
+        return await self._finish(self.core.operations.refresh(refresh_token, device=device))
+
+    async def authenticate(self, token: str) -> Identity:
+        """As `Guard.authenticate`."""
+        return await self._run(self.core.authenticator.authenticate(bearer_text(token)))
+
+    async def logout(self, identity: Identity) -> None:
+        """As `Guard.logout`."""
+        await self._finish(self.core.operations.logout(identity))
+
+    async def revoke(self, subject: Subject, session_id: str) -> bool:
+        """As `Guard.revoke`."""
+        return await self._finish(self.core.operations.revoke(subject, session_id))
+
+    async def revoke_others(self, identity: Identity) -> int:
+        """As `Guard.revoke_others`."""
+        return await self._finish(self.core.operations.revoke_others(identity))
+
+    async def revoke_all(self, subject: Subject) -> int:
+        """As `Guard.revoke_all`."""
+        return await self._finish(self.core.operations.revoke_all(subject))
+
+    async def revoke_everyone(self) -> None:
+        """As `Guard.revoke_everyone`."""
+        await self._finish(self.core.operations.revoke_everyone())
+
+    async def end_with_ticket(self, ticket: str, session_id: str) -> bool:
+        """As `Guard.end_with_ticket`."""
+        return await self._finish(self.core.operations.end_with_ticket(ticket, session_id))
+
+    async def sessions(self, subject: Subject) -> list[Session]:
+        """As `Guard.sessions`."""
+        return await self._run(self.core.operations.sessions(subject))
+
+    async def close(self) -> None:
+        """As `Guard.close`."""
+        await self._store.close()
+        self._blocking.close()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        return await arun(flow, self._store)
+
+    async def _finish(self, flow: Flow[T]) -> T:
+        """Run a flow that writes in a task of its own, which goes on when the caller's task is cancelled."""
+        task = asyncio.ensure_future(arun(flow, self._store))
+        self._unfinished.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._unfinished.discard(task)
+        if not task.cancelled():
+            task.exception()  # an abandoned one's error has been told to the health, and nobody else waits for it
+
+
+_ARGUMENTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error")

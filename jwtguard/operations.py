@@ -1,0 +1,305 @@
+"""What a guard does, once for both colours: each method is a flow (see `flow`) or waits for nothing.
+
+Here the pure parts meet: tokens say what a client claims, the registry what the store knows, `judge` and the transitions
+what follows. Order matters, and is the same everywhere: verify first, ask the store second, answer last; and nothing is
+minted before what it stands for is saved.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from msgspec.structs import replace as replace_fields
+
+from .authentication import ENDED, Tell
+from .clock import Clock
+from .commits import Committer
+from .context import current_device, current_identity, forbid_storing
+from .document import MAX_SESSIONS, Document, SessionRecord, decode, document_key, everyone_key
+from .errors import LimitReached, RefreshReused, RefreshSuperseded, TokenInvalid
+from .flow import Call, Flow
+from .inputs import checked_claims, checked_scopes, checked_subject, milliseconds
+from .model import Device, Identity, Session, TokenPair
+from .policy import Ended, Moment, Policy, Superseded, active_sessions
+from .registry import Registry
+from .tokens import ID_BYTES, LATEST, Refresh, Tokens, bearer_text, id_of_text, text_of_id
+from .transitions import (
+    FIRST_GENERATION,
+    Denied,
+    Reused,
+    Rotated,
+    Step,
+    Transition,
+    end_all,
+    end_listed,
+    end_one,
+    end_others,
+    listing_of,
+    open_session,
+    raise_floor,
+    rotate,
+)
+
+__all__ = ["Operations"]
+
+T = TypeVar("T")
+
+ClaimsLoader = Callable[[str], Any]
+
+
+class Operations:
+    """The flows of one guard.
+
+    Arguments: `claims_loader`, a user's hook, called with the subject at login and at each rotation; `tell`, told of each
+    event: its name, the subject, the session's id.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: Tokens,
+        registry: Registry,
+        committer: Committer,
+        policy: Policy,
+        clock: Clock,
+        claims_loader: ClaimsLoader | None,
+        tell: Tell,
+    ) -> None:
+        self._tokens = tokens
+        self._issuer = tokens.issuer
+        self._registry = registry
+        self._committer = committer
+        self._policy = policy
+        self._clock = clock
+        self._claims_loader = claims_loader
+        self._tell = tell
+
+    # -- login and refresh -------------------------------------------------------------------------------------------------
+
+    def login(
+        self,
+        subject: object,
+        *,
+        scopes: Sequence[str] = (),
+        claims: Mapping[str, Any] | None = None,
+        device: Device | None = None,
+        limit: int | None = None,
+        replace: str | None = None,
+        authenticated_at: float | datetime | None = None,
+    ) -> Flow[TokenPair]:
+        """Open a session within the limit. See `Guard.login`."""
+        user = checked_subject(subject)
+        custom = yield from self._claims(user, checked_claims(claims or {}))
+        if limit is not None and not 1 <= limit <= MAX_SESSIONS:
+            raise ValueError(f"limit is {limit}: expected 1 to {MAX_SESSIONS}")
+        presented = current_identity()
+        replaced = self._replaced(user, replace, presented)
+        session = self._new_session(checked_scopes(scopes), device or current_device())
+        self._check_that_it_fits(user, session, custom)
+        opening = partial(
+            open_session,
+            session=session,
+            limit=limit or self._policy.max_sessions,
+            replaces=replaced,
+            authenticated_at=milliseconds(authenticated_at),
+        )
+        step = yield from self._commit(user, opening)
+        if isinstance(step.outcome, Denied):
+            raise self._limit_reached(user, step.outcome)
+        if isinstance(step.outcome, Ended):
+            raise ENDED[step.outcome.reason]
+        for session_id in step.evicted:
+            self._tell("evicted", user, session_id)
+        self._tell("opened", user, session.id)
+        if presented.is_authenticated and presented.subject != user:
+            yield from self.logout(presented)
+        return self._pair(user, step.outcome, custom)
+
+    def _replaced(self, user: str, replace: str | None, presented: Identity) -> bytes | None:
+        """The session to end in the same step: the one asked for, or the one whose token came with this request."""
+        if replace is not None:
+            if (session_id := id_of_text(replace)) is None:
+                raise ValueError("replace is not a session id: expected 22 characters, as Session.id has them")
+            return session_id
+        return id_of_text(presented.session_id) if presented.subject == user else None
+
+    def _new_session(self, scopes: tuple[str, ...], device: Device) -> SessionRecord:
+        return SessionRecord(
+            id=secrets.token_bytes(ID_BYTES),
+            opened_at=0,
+            seen_at=0,
+            expires_at=0,
+            generation=FIRST_GENERATION,
+            rotated_at=0,
+            key_id=self._tokens.keyring.signing.id,
+            used=False,
+            retired=(),
+            scopes=scopes,
+            device=device.name[:64],
+            ip=(device.ip or "")[:64],
+        )
+
+    def _limit_reached(self, user: str, denied: Denied) -> LimitReached:
+        sessions = [_session(user, record) for record in denied.sessions]
+        if self._policy.on_limit != "choose":
+            return LimitReached(sessions)
+        return LimitReached(sessions, self._tokens.mint_ticket(user, listing_of(denied.sessions)))
+
+    def refresh(self, refresh_token: str | bytes, *, device: Device | None = None) -> Flow[TokenPair]:
+        """Answer a refresh token. See `Guard.refresh`."""
+        asked = self._tokens.read_refresh(bearer_text(refresh_token))
+        custom = yield from self._claims(asked.subject, asked.claims)
+        known = device or current_device()
+        rotating = partial(
+            rotate,
+            session_id=asked.session_id,
+            generation=asked.generation,
+            key_id=self._tokens.keyring.signing.id,
+            device=(known.name[:64], (known.ip or "")[:64]) if known.name or known.ip else None,
+        )
+        step = yield from self._commit(asked.subject, rotating)
+        return self._answer_refresh(asked, step.outcome, custom)
+
+    def _answer_refresh(
+        self, asked: Refresh, outcome: Rotated | Reused | Superseded | Ended, custom: dict[str, Any]
+    ) -> TokenPair:
+        if isinstance(outcome, Ended):
+            raise ENDED[outcome.reason]
+        if isinstance(outcome, Reused | Superseded):
+            self._tell("refresh_reused", asked.subject, asked.session_id)
+            raise RefreshReused if isinstance(outcome, Reused) else RefreshSuperseded
+        if outcome.behind:
+            self._tell("store_behind", asked.subject, asked.session_id)
+        self._tell("refresh_replayed" if outcome.replayed else "refreshed", asked.subject, asked.session_id)
+        return self._pair(asked.subject, outcome.session, custom)
+
+    def _claims(self, user: str, claims: dict[str, Any]) -> Flow[dict[str, Any]]:
+        if self._claims_loader is None:
+            return claims
+        return checked_claims({**claims, **(yield Call(self._claims_loader, (user,)))})
+
+    def _pair(self, user: str, session: SessionRecord, custom: dict[str, Any]) -> TokenPair:
+        """The tokens of a session's current generation: a function of what is stored, so a retry gets the same bytes."""
+        issued_at = session.rotated_at // 1000
+        ends_at = min(session.expires_at, session.opened_at + self._policy.session_ttl) // 1000
+        refresh_until = min(ends_at, issued_at + self._policy.refresh_ttl // 1000)
+        access_until = min(ends_at, issued_at + self._policy.access_ttl // 1000)
+        token_id = (session.id, session.generation)
+        access = self._tokens.mint_access(
+            user,
+            token_id,
+            key_id=session.key_id,
+            issued_at=issued_at,
+            expires_at=access_until,
+            scopes=session.scopes,
+            claims=custom,
+        )
+        refresh = self._tokens.mint_refresh(
+            user, token_id, key_id=session.key_id, issued_at=issued_at, expires_at=refresh_until, claims=custom
+        )
+        forbid_storing()
+        expires_in = max(0, access_until - int(self._clock.time()))
+        return TokenPair(access, refresh, expires_in, text_of_id(session.id))
+
+    def _check_that_it_fits(self, user: str, session: SessionRecord, custom: dict[str, Any]) -> None:
+        """Mint once for nothing, so that a token too long is refused before its session exists. Raises ValueError."""
+        late = LATEST * 1000
+        longest = replace_fields(session, generation=999_999_999, rotated_at=late, expires_at=late, opened_at=late)
+        self._pair(user, longest, custom)
+
+    # -- endings and listing -----------------------------------------------------------------------------------------------
+
+    def logout(self, identity: Identity) -> Flow[None]:
+        """End the session of an identity; one that is over already is no error."""
+        if identity.is_authenticated:
+            yield from self.revoke(identity.subject, identity.session_id)
+
+    def logout_by_refresh_token(self, refresh_token: str | bytes) -> Flow[None]:
+        """End the session of a refresh token, of whatever generation. Raises a RefreshError, or SessionEnded."""
+        asked = self._tokens.read_refresh(bearer_text(refresh_token))
+        step = yield from self._commit(asked.subject, partial(end_one, session_id=asked.session_id))
+        if not step.outcome:
+            document = yield from self._document(asked.subject)
+            raise ENDED[document.why_ended(asked.session_id)]
+        self._tell("revoked", asked.subject, asked.session_id)
+
+    def revoke(self, subject: object, session_id: str) -> Flow[bool]:
+        """End one session of a user. Answers whether it was active."""
+        user = checked_subject(subject)
+        target = id_of_text(session_id)
+        if target is None:
+            return False
+        step = yield from self._commit(user, partial(end_one, session_id=target))
+        if step.outcome:
+            self._tell("revoked", user, target)
+        return step.outcome
+
+    def revoke_others(self, identity: Identity) -> Flow[int]:
+        """End the user's sessions but the identity's own. Answers how many."""
+        keep = id_of_text(identity.session_id)
+        if keep is None:
+            raise TokenInvalid("the anonymous identity has no sessions")
+        step = yield from self._commit(identity.subject, partial(end_others, keep=keep))
+        self._tell("revoked", identity.subject, None)
+        return step.outcome
+
+    def revoke_all(self, subject: object) -> Flow[int]:
+        """End all sessions of a user. Answers how many."""
+        user = checked_subject(subject)
+        step = yield from self._commit(user, end_all)
+        self._tell("revoked", user, None)
+        return step.outcome
+
+    def revoke_everyone(self) -> Flow[None]:
+        """End every session of every user, by one write."""
+        yield from self._committer.commit(everyone_key(self._issuer), "", raise_floor)
+        self._tell("revoked", "", None)
+
+    def end_with_ticket(self, ticket: str | bytes, session_id: str) -> Flow[bool]:
+        """End one of the sessions that a ticket lists. Answers whether it is one of them. Raises TokenInvalid if they have
+        changed since (the ticket was used, or is out of date)."""
+        asked = self._tokens.read_ticket(bearer_text(ticket))
+        target = id_of_text(session_id)
+        if target is None:
+            return False
+        ending = partial(end_listed, session_id=target, listing=asked.listing)
+        step = yield from self._commit(asked.subject, ending)
+        if step.outcome is None:
+            raise TokenInvalid("the ticket was used, or the sessions that it lists have changed")
+        if step.outcome:
+            self._tell("revoked", asked.subject, target)
+        return step.outcome
+
+    def sessions(self, subject: object) -> Flow[list[Session]]:
+        """The user's active sessions, newest first, as the store has them now."""
+        user = checked_subject(subject)
+        yield from self._registry.know_everyone()
+        loaded = yield from self._registry.load(document_key(self._issuer, user))
+        moment = Moment(loaded.now, self._policy, self._registry.everyone)
+        records = active_sessions(decode(loaded.data, user), moment)
+        current = current_identity().session_id
+        return [_session(user, record).as_current(current) for record in records]
+
+    def _document(self, user: str) -> Flow[Document]:
+        loaded = yield from self._registry.load(document_key(self._issuer, user))
+        return decode(loaded.data, user)
+
+    def _commit(self, user: str, transition: Transition[T]) -> Flow[Step[T]]:
+        return self._committer.commit(document_key(self._issuer, user), user, transition)
+
+
+def _session(user: str, record: SessionRecord) -> Session:
+    """What a user sees of a session."""
+    return Session(
+        id=text_of_id(record.id),
+        subject=user,
+        device=Device(record.device, None, record.ip or None),
+        scopes=record.scopes,
+        created_at=record.opened_at // 1000,
+        last_seen_at=record.seen_at // 1000,
+        expires_at=record.expires_at // 1000,
+    )
