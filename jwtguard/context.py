@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .model import ANONYMOUS, Device, Identity
 
-__all__ = ["IDENTITY", "NO_STORE", "REQUEST", "current_device", "current_identity", "forbid_storing"]
+__all__ = ["IDENTITY", "NO_STORE", "REQUEST", "current_device", "current_identity", "forbid_storing", "set_identity"]
 
 IDENTITY: Final = "jwtguard.identity"
 NO_STORE: Final = "jwtguard.no_store"
@@ -37,6 +37,12 @@ def current_device() -> Device:
         return Device()
     user_agent, address = _of_scope(request) if "type" in request else _of_environ(request)
     return Device(device_name(user_agent), user_agent or None, address[:LONGEST_ADDRESS] or None)
+
+
+def set_identity(identity: Identity) -> None:
+    """Make it known whose the current request is."""
+    if (request := REQUEST.get()) is not None:
+        request[IDENTITY] = identity
 
 
 def forbid_storing() -> None:

@@ -64,7 +64,7 @@ class Guard:
         settings = settings or Settings.from_env()
         self._store = store or open_store(settings.store, timeout=settings.store_timeout, clock=clock)
         hooks = Hooks(claims_loader, on_event, on_error)
-        self.core = Core(settings, store=self._store, keys=keys, clock=clock, hooks=hooks)
+        self._core = Core(settings, store=self._store, keys=keys, clock=clock, hooks=hooks)
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Guard:
@@ -72,6 +72,11 @@ class Guard:
         case (`public="/login"`), or any argument of the class. Raises ConfigError."""
         arguments = {name: overrides.pop(name) for name in _ARGUMENTS if name in overrides}
         return cls(Settings.from_env(**overrides), **arguments)
+
+    @property
+    def core(self) -> Core:
+        """The guard's parts: for the faces."""
+        return self._core
 
     @property
     def settings(self) -> Settings:
@@ -106,7 +111,7 @@ class Guard:
         Raises LimitReached (under `deny` and `choose`), SessionRevoked (by `authenticated_at`), SessionEvicted (another
         login took the place meanwhile), StoreUnavailable; TypeError and ValueError for bad arguments.
         """
-        return self._run(
+        return self.perform(
             self.core.operations.login(
                 subject,
                 scopes=scopes,
@@ -124,37 +129,37 @@ class Guard:
         A retry within ROTATION_GRACE, or after an answer that was lost, gets the same pair again. An older token than that
         ends its session, or is only refused (ON_REUSE). Raises a RefreshError, SessionEnded, StoreUnavailable.
         """
-        return self._run(self.core.operations.refresh(refresh_token, device=device))
+        return self.perform(self.core.operations.refresh(refresh_token, device=device))
 
     def authenticate(self, token: str) -> Identity:
         """Who an access token stands for, now: what the middleware asks. Raises an AuthError, or StoreUnavailable."""
-        return self._run(self.core.authenticator.authenticate(bearer_text(token)))
+        return self.perform(self.core.authenticator.authenticate(bearer_text(token)))
 
     def logout(self, identity: Identity) -> None:
         """End the session of an identity. One that is over already is no error. Raises StoreUnavailable."""
-        self._run(self.core.operations.logout(identity))
+        self.perform(self.core.operations.logout(identity))
 
     def revoke(self, subject: Subject, session_id: str) -> bool:
         """End one session of a user. Answers whether it was active. Raises StoreUnavailable."""
-        return self._run(self.core.operations.revoke(subject, session_id))
+        return self.perform(self.core.operations.revoke(subject, session_id))
 
     def revoke_others(self, identity: Identity) -> int:
         """End all sessions of the user but the identity's own; logins under way too, if they tell `authenticated_at`.
 
         Answers how many. Raises StoreUnavailable.
         """
-        return self._run(self.core.operations.revoke_others(identity))
+        return self.perform(self.core.operations.revoke_others(identity))
 
     def revoke_all(self, subject: Subject) -> int:
         """End all sessions of a user (a changed password, a disabled account); logins under way as `revoke_others` does.
 
         Answers how many. Raises StoreUnavailable.
         """
-        return self._run(self.core.operations.revoke_all(subject))
+        return self.perform(self.core.operations.revoke_all(subject))
 
     def revoke_everyone(self) -> None:
         """End every session of every user, by one write. Raises StoreUnavailable."""
-        self._run(self.core.operations.revoke_everyone())
+        self.perform(self.core.operations.revoke_everyone())
 
     def end_with_ticket(self, ticket: str, session_id: str) -> bool:
         """End one of the sessions that the ticket of a `LimitReached` lists, for a user who found no room to log in.
@@ -162,17 +167,18 @@ class Guard:
         Answers whether it is one of them. Raises TokenInvalid, TokenExpired (the ticket is good for five minutes, and for
         one ending), StoreUnavailable.
         """
-        return self._run(self.core.operations.end_with_ticket(ticket, session_id))
+        return self.perform(self.core.operations.end_with_ticket(ticket, session_id))
 
     def sessions(self, subject: Subject) -> list[Session]:
         """The user's active sessions, newest first, as the store has them now. Raises StoreUnavailable."""
-        return self._run(self.core.operations.sessions(subject))
+        return self.perform(self.core.operations.sessions(subject))
 
     def close(self) -> None:
         """Let go of connections and threads. May be called twice, and the guard used again."""
         self._store.close()
 
-    def _run(self, flow: Flow[T]) -> T:
+    def perform(self, flow: Flow[T]) -> T:
+        """Run a flow to its end: for the faces and the endpoints."""
         return run(flow, self._store)
 
 
@@ -180,14 +186,14 @@ class _View(Guard):
     """An AsyncGuard's blocking side: its parts and its registry, with a blocking store."""
 
     def __init__(self, core: Core, store: Store) -> None:
-        self.core = core
+        self._core = core
         self._store = store
 
-    def _run(self, flow: Flow[T]) -> T:
+    def perform(self, flow: Flow[T]) -> T:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return super()._run(flow)
+            return super().perform(flow)
         flow.close()
         raise RuntimeError("guard.sync blocks, and this is an event loop's thread: await the method of the guard itself")
 
@@ -252,7 +258,7 @@ class AsyncGuard:
         authenticated_at: Moment | None = None,
     ) -> TokenPair:
         """As `Guard.login`."""
-        return await self._finish(
+        return await self.complete(
             self.core.operations.login(
                 subject,
                 scopes=scopes,
@@ -266,49 +272,50 @@ class AsyncGuard:
 
     async def refresh(self, refresh_token: str, *, device: Device | None = None) -> TokenPair:
         """As `Guard.refresh`."""
-        return await self._finish(self.core.operations.refresh(refresh_token, device=device))
+        return await self.complete(self.core.operations.refresh(refresh_token, device=device))
 
     async def authenticate(self, token: str) -> Identity:
         """As `Guard.authenticate`."""
-        return await self._run(self.core.authenticator.authenticate(bearer_text(token)))
+        return await self.perform(self.core.authenticator.authenticate(bearer_text(token)))
 
     async def logout(self, identity: Identity) -> None:
         """As `Guard.logout`."""
-        await self._finish(self.core.operations.logout(identity))
+        await self.complete(self.core.operations.logout(identity))
 
     async def revoke(self, subject: Subject, session_id: str) -> bool:
         """As `Guard.revoke`."""
-        return await self._finish(self.core.operations.revoke(subject, session_id))
+        return await self.complete(self.core.operations.revoke(subject, session_id))
 
     async def revoke_others(self, identity: Identity) -> int:
         """As `Guard.revoke_others`."""
-        return await self._finish(self.core.operations.revoke_others(identity))
+        return await self.complete(self.core.operations.revoke_others(identity))
 
     async def revoke_all(self, subject: Subject) -> int:
         """As `Guard.revoke_all`."""
-        return await self._finish(self.core.operations.revoke_all(subject))
+        return await self.complete(self.core.operations.revoke_all(subject))
 
     async def revoke_everyone(self) -> None:
         """As `Guard.revoke_everyone`."""
-        await self._finish(self.core.operations.revoke_everyone())
+        await self.complete(self.core.operations.revoke_everyone())
 
     async def end_with_ticket(self, ticket: str, session_id: str) -> bool:
         """As `Guard.end_with_ticket`."""
-        return await self._finish(self.core.operations.end_with_ticket(ticket, session_id))
+        return await self.complete(self.core.operations.end_with_ticket(ticket, session_id))
 
     async def sessions(self, subject: Subject) -> list[Session]:
         """As `Guard.sessions`."""
-        return await self._run(self.core.operations.sessions(subject))
+        return await self.perform(self.core.operations.sessions(subject))
 
     async def close(self) -> None:
         """As `Guard.close`."""
         await self._store.close()
         self._blocking.close()
 
-    async def _run(self, flow: Flow[T]) -> T:
+    async def perform(self, flow: Flow[T]) -> T:
+        """Run a flow to its end, or to the task's: for the faces and the endpoints."""
         return await arun(flow, self._store)
 
-    async def _finish(self, flow: Flow[T]) -> T:
+    async def complete(self, flow: Flow[T]) -> T:
         """Run a flow that writes in a task of its own, which goes on when the caller's task is cancelled."""
         task = asyncio.ensure_future(arun(flow, self._store))
         self._unfinished.add(task)

@@ -1,0 +1,260 @@
+"""The ASGI face: reads a request from the scope, asks the gate, and answers or passes on.
+
+What the app sees: `scope["jwtguard.identity"]`, the same as `scope["user"]`, and `scope["auth"]` with the token's scopes
+and "authenticated", as Starlette's `request.user` and `@requires` want them. Whatever a client sends under these names is
+removed first, on public paths too. Lifespan passes through; a scope of a kind that is not known here does not.
+
+A WebSocket is judged before it is accepted. Its token may come in the subprotocol pair `jwtguard.bearer, <token>`, since
+browsers can't set headers there; the app never sees the token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from .answers import Answer, answer_to
+from .context import IDENTITY, NO_STORE, REQUEST
+from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
+from .errors import BodyTooLarge, JWTGuardError, RequestInvalid
+from .gate import Gate, is_preflight
+from .model import ANONYMOUS, Identity
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from .guard import AsyncGuard
+
+__all__ = ["ASGIApp", "JWTGuardMiddleware"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SUBPROTOCOL: Final = "jwtguard.bearer"
+POLICY_VIOLATION: Final = 1008
+"""The close code for a WebSocket that is refused where the server can't send an answer (RFC 6455 section 7.4.1)."""
+
+_FORGED: Final = frozenset(
+    {b"remote-user", b"remote_user", b"jwtguard-identity", b"jwtguard_identity", b"jwtguard.identity"}
+)
+
+
+class Permissions:
+    """`scope["auth"]`, in the shape of Starlette's AuthCredentials."""
+
+    __slots__ = ("scopes",)
+
+    def __init__(self, identity: Identity) -> None:
+        self.scopes = [*identity.scopes, "authenticated"] if identity.is_authenticated else []
+
+
+class JWTGuardMiddleware:
+    """A guarded ASGI app.
+
+    Arguments: `app`, the app; `guard`, an AsyncGuard. The endpoints are served where the settings say, and not at all if
+    they don't say.
+    """
+
+    def __init__(self, app: ASGIApp, guard: AsyncGuard, *, endpoints: Endpoints | None = None) -> None:
+        self._app = app
+        self._guard = guard
+        self._gate = Gate(guard.core)
+        prefix = guard.settings.endpoints
+        self._endpoints = endpoints or (Endpoints(guard.core, self._gate, prefix) if prefix else None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            raise RuntimeError(f"jwtguard can't guard a scope of type {scope['type']!r}")
+        sending = _Sending(scope, send)
+        request = REQUEST.set(scope)
+        try:
+            await self._pass_or_answer(scope, receive, sending)
+        except JWTGuardError as error:
+            if sending.started:
+                raise
+            await self.refuse(error, scope, receive, send)
+        finally:
+            REQUEST.reset(request)
+
+    async def _pass_or_answer(self, scope: Scope, receive: Receive, sending: _Sending) -> None:
+        authorization = take_authorization(scope)
+        if scope["type"] == "websocket":
+            authorization += _token_of_subprotocol(scope, sending)
+        elif self._endpoints is not None:
+            found = self._endpoints.find(scope["method"], path_of(scope))
+            if found is not None:
+                set_identity(scope, ANONYMOUS)
+                await self.serve(self._endpoints, found, authorization, scope, receive, sending)
+                return
+        identity = self._gate.recall(authorization[0]) if len(authorization) == 1 else None
+        if identity is None:
+            identity = await self._admit(scope, authorization)
+        elif self._gate.has_scope_rules:
+            self._gate.check_rules(identity, scope.get("method", "GET"), path_of(scope))
+        set_identity(scope, identity)
+        await self._app(scope, receive, sending)
+
+    async def _admit(self, scope: Scope, authorization: list[bytes]) -> Identity:
+        method = scope.get("method", "GET")
+        if not authorization and method == "OPTIONS":
+            names = {name for name, _ in scope["headers"]}
+            if is_preflight(method, b"origin" in names, b"access-control-request-method" in names):
+                return ANONYMOUS
+        live = scope["type"] == "websocket"
+        return await self._guard.perform(self._gate.admit(method, path_of(scope), authorization, live=live))
+
+    async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an error. An integration lets it out instead, to where the app handles errors."""
+        answer = answer_to(error, realm=self._guard.settings.realm, on_error=self._guard.core.hooks.on_error)
+        await send_answer(answer, scope, receive, send)
+
+    async def serve(
+        self,
+        endpoints: Endpoints,
+        found: tuple[Endpoint, str],
+        authorization: list[bytes],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Serve an endpoint. An integration passes it on instead, to its own route."""
+        answer = await serve_endpoint(self._guard, endpoints, found, authorization, scope, receive)
+        await send_answer(answer, scope, receive, send)
+
+
+class _Sending:
+    """`send` for the app: notes whether an answer has begun, and completes its first message.
+
+    An answer to a request that got tokens is not to be stored (RFC 6749 section 5.1); a WebSocket that was opened with the
+    token's subprotocol has it selected where the app selects none.
+    """
+
+    __slots__ = ("_scope", "_send", "offered", "started")
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self.started = False
+        self.offered = False
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        if not self.started:
+            self.started = True
+            if message["type"] == "http.response.start" and NO_STORE in self._scope:
+                kept = [header for header in message.get("headers", ()) if header[0].lower() != b"cache-control"]
+                message = {**message, "headers": [*kept, (b"cache-control", b"no-store")]}
+            elif self.offered and message["type"] == "websocket.accept" and not message.get("subprotocol"):
+                message = {**message, "subprotocol": SUBPROTOCOL}
+        return self._send(message)
+
+
+async def serve_endpoint(
+    guard: AsyncGuard,
+    endpoints: Endpoints,
+    found: tuple[Endpoint, str],
+    authorization: list[bytes],
+    scope: Scope,
+    receive: Receive,
+) -> Answer:
+    """The answer to a request for an endpoint."""
+    endpoint, session_id = found
+    try:
+        request = await _endpoint_request(endpoint, session_id, authorization, scope, receive)
+    except RequestInvalid as error:
+        return endpoints.refuse(endpoint, error)
+    return await guard.complete(endpoints.answer(endpoint, request))
+
+
+async def send_answer(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send an answer; to a WebSocket that isn't accepted, as far as the server can."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
+        return
+    await response_of(answer)(scope, receive, send)
+
+
+def response_of(answer: Answer) -> Response:
+    """An answer as Starlette's response."""
+    from starlette.responses import Response
+
+    response = Response(answer.body, answer.status)
+    response.raw_headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+    return response
+
+
+def set_identity(scope: Scope, identity: Identity) -> None:
+    """Let the app see the identity."""
+    scope[IDENTITY] = scope["user"] = identity
+    scope["auth"] = Permissions(identity)
+
+
+def path_of(scope: Scope) -> str:
+    """The path below the mount point, as Starlette finds it; "" where an encoded slash makes it ambiguous."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if b"%2f" in (scope.get("raw_path") or b"").lower():
+        return ""
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        path = path[len(root) :]
+    return path or "/"
+
+
+def take_authorization(scope: Scope) -> list[bytes]:
+    """The request's Authorization values; what is forged is removed from its headers on the way."""
+    found: list[bytes] = []
+    forged = False
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            found.append(value)
+        elif name in _FORGED:
+            forged = True
+    if forged:
+        scope["headers"] = [header for header in scope["headers"] if header[0] not in _FORGED]
+    return found
+
+
+def _token_of_subprotocol(scope: Scope, sending: _Sending) -> list[bytes]:
+    """The token of the subprotocol pair, as an Authorization value; the pair is removed from what the app sees."""
+    offered = list(scope.get("subprotocols") or ())
+    tokens: list[bytes] = []
+    while SUBPROTOCOL in offered:
+        place = offered.index(SUBPROTOCOL)
+        tokens += [b"Bearer " + text.encode("latin-1", "replace") for text in offered[place + 1 : place + 2]]
+        del offered[place : place + 2]
+        sending.offered = True
+    if sending.offered:
+        scope["subprotocols"] = offered
+        kept = [header for header in scope["headers"] if header[0] != b"sec-websocket-protocol"]
+        rest = [(b"sec-websocket-protocol", ", ".join(offered).encode("latin-1"))] if offered else []
+        scope["headers"] = kept + rest
+    return tokens
+
+
+async def _endpoint_request(
+    endpoint: Endpoint, session_id: str, authorization: list[bytes], scope: Scope, receive: Receive
+) -> EndpointRequest:
+    from starlette.requests import ClientDisconnect, Request
+
+    request = Request(scope, receive)
+    body = bytearray()
+    try:
+        if endpoint.reads_body:
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    raise BodyTooLarge
+    except ClientDisconnect as error:
+        raise RequestInvalid("the client went away") from error
+    return EndpointRequest(
+        authorization=authorization,
+        query=scope.get("query_string", b"").decode("latin-1"),
+        content_type=request.headers.get("content-type", ""),
+        body=bytes(body),
+        session_id=session_id,
+    )

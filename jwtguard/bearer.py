@@ -1,0 +1,38 @@
+"""Reading `Authorization: Bearer <token>` (RFC 6750 section 2.1), as servers deliver it.
+
+Some servers deliver two fields as two values, others join them with a comma; both are one request with two credentials,
+which is malformed (RFC 6750 section 3.1). What isn't of the scheme Bearer is another party's, and counts as no credentials.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from .errors import RequestInvalid, TokenInvalid
+
+__all__ = ["read_bearer"]
+
+_BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_NAMES_BEARER: Final = re.compile(rb"(?:^|,)[ \t]*bearer(?:[ \t,]|$)", re.IGNORECASE)
+
+
+def read_bearer(values: Sequence[bytes]) -> bytes | None:
+    """The token of a request's Authorization values; None if there are no bearer credentials.
+
+    Raises RequestInvalid for more than one set of credentials, TokenInvalid for a Bearer without one well-formed token.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise RequestInvalid("more than one Authorization header")
+    value = values[0]
+    if _NAMES_BEARER.search(value) is None:
+        return None
+    if b"," in value:
+        raise RequestInvalid("more than one set of credentials in the Authorization header")
+    match = _BEARER.fullmatch(value)
+    if match is None:
+        raise TokenInvalid("the Authorization header is not: Bearer, spaces, one token")
+    return match[1]

@@ -1,0 +1,183 @@
+"""The endpoints below `/auth`, once for both faces: a request as plain data in, an Answer out.
+
+Exactly these method and path pairs are served:
+
+    POST   /refresh         exchange a refresh token (RFC 6749 section 6)
+    POST   /logout          end this session, by access or refresh token
+    GET    /sessions        the user's active sessions
+    DELETE /sessions        end the others (?keep=current) or all (?keep=none)
+    DELETE /sessions/{id}   end one; or, with the ticket of a refused login, one of those that it lists
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from .answers import NO_CONTENT, Answer, answer_json, answer_to
+from .bearer import read_bearer
+from .context import set_identity
+from .core import Core
+from .errors import JWTGuardError, RequestInvalid, SessionNotFound, TokenInvalid, TokenMissing
+from .flow import Flow
+from .gate import Gate
+from .model import Identity
+
+__all__ = ["MAX_BODY", "ROUTES", "Endpoint", "EndpointRequest", "Endpoints"]
+
+MAX_BODY: Final = 16 * 1024
+"""Bytes that a request's body may have; more is 413."""
+
+
+class EndpointRequest(NamedTuple):
+    """What an endpoint needs of a request. `session_id` is the last segment of the path, where it has one."""
+
+    authorization: Sequence[bytes]
+    query: str = ""
+    content_type: str = ""
+    body: bytes = b""
+    session_id: str = ""
+
+
+class Endpoint(NamedTuple):
+    """One method and path pair, below the prefix; `{id}` stands for one segment."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    reads_body: bool = False
+
+
+ROUTES: Final = (
+    Endpoint("POST", "/refresh", "refresh", "Exchange a refresh token for the next pair", reads_body=True),
+    Endpoint("POST", "/logout", "logout", "End this session", reads_body=True),
+    Endpoint("GET", "/sessions", "list", "List your active sessions"),
+    Endpoint("DELETE", "/sessions", "end_many", "End your other sessions, or all of them"),
+    Endpoint("DELETE", "/sessions/{id}", "end_one", "End one of your sessions"),
+)
+
+
+class _Body(msgspec.Struct):
+    """A JSON body; members that a client adds (grant_type, say) are of no interest here."""
+
+    refresh_token: str | None = None
+
+
+class Endpoints:
+    """The endpoints of one guard.
+
+    Arguments: `prefix`, where they are served, such as "/auth".
+    """
+
+    def __init__(self, core: Core, gate: Gate, prefix: str) -> None:
+        self.prefix = prefix
+        self._core = core
+        self._gate = gate
+        self._operations = core.operations
+        self._handlers: dict[str, Callable[[EndpointRequest], Flow[Answer]]] = {
+            "refresh": self._refresh,
+            "logout": self._logout,
+            "list": self._list,
+            "end_many": self._end_many,
+            "end_one": self._end_one,
+        }
+
+    def find(self, method: str, path: str) -> tuple[Endpoint, str] | None:
+        """The endpoint of a request and the session id in its path; None if it is the app's."""
+        if not path.startswith(self.prefix):
+            return None
+        below = path[len(self.prefix) :]
+        head, _, last = below.rpartition("/")
+        for endpoint in ROUTES:
+            if endpoint.method == method:
+                if endpoint.path == below:
+                    return endpoint, ""
+                if last and endpoint.path == head + "/{id}":
+                    return endpoint, last
+        return None
+
+    def answer(self, endpoint: Endpoint, request: EndpointRequest) -> Flow[Answer]:
+        """Serve a request. Every error of jwtguard becomes its answer; others are not caught."""
+        try:
+            return (yield from self._handlers[endpoint.name](request))
+        except JWTGuardError as error:
+            return self.refuse(endpoint, error)
+
+    def refuse(self, endpoint: Endpoint, error: JWTGuardError) -> Answer:
+        """The answer to a request that an error ended."""
+        return answer_to(
+            error,
+            realm=self._core.settings.realm,
+            on_error=self._core.hooks.on_error,
+            grant=endpoint.name == "refresh",
+        )
+
+    def _refresh(self, request: EndpointRequest) -> Flow[Answer]:
+        token = _refresh_token(request)
+        if token is None:
+            raise RequestInvalid("no refresh_token in the body")
+        pair = yield from self._operations.refresh(token)
+        return answer_json(pair.to_dict())
+
+    def _logout(self, request: EndpointRequest) -> Flow[Answer]:
+        token = _refresh_token(request) if request.body else None
+        if token is not None:
+            yield from self._operations.logout_by_refresh_token(token)
+        else:
+            yield from self._operations.logout((yield from self._caller(request)))
+        return NO_CONTENT
+
+    def _list(self, request: EndpointRequest) -> Flow[Answer]:
+        caller = yield from self._caller(request)
+        sessions = yield from self._operations.sessions(caller.subject)
+        return answer_json([session.to_dict() for session in sessions])
+
+    def _end_many(self, request: EndpointRequest) -> Flow[Answer]:
+        caller = yield from self._caller(request)
+        if request.query == "keep=current":
+            yield from self._operations.revoke_others(caller)
+        elif request.query == "keep=none":
+            yield from self._operations.revoke_all(caller.subject)
+        else:
+            raise RequestInvalid("expected ?keep=current or ?keep=none")
+        return NO_CONTENT
+
+    def _end_one(self, request: EndpointRequest) -> Flow[Answer]:
+        try:
+            caller = yield from self._caller(request)
+        except TokenInvalid:
+            ticket = read_bearer(request.authorization) or b""
+            ended = yield from self._operations.end_with_ticket(ticket, request.session_id)
+        else:
+            ended = yield from self._operations.revoke(caller.subject, request.session_id)
+        if not ended:
+            raise SessionNotFound
+        return NO_CONTENT
+
+    def _caller(self, request: EndpointRequest) -> Flow[Identity]:
+        """Who asks. Never by a stale answer: these requests are about what is active."""
+        identity = yield from self._gate.identify(request.authorization)
+        if not identity.is_authenticated:
+            raise TokenMissing
+        set_identity(identity)
+        return identity
+
+
+def _refresh_token(request: EndpointRequest) -> str | None:
+    """The `refresh_token` of a JSON or form body. Raises RequestInvalid if the body is neither."""
+    media_type = request.content_type.partition(";")[0].strip().lower()
+    try:
+        if media_type == "application/json":
+            return msgspec.json.decode(request.body, type=_Body).refresh_token
+        if media_type == "application/x-www-form-urlencoded":
+            pairs = parse_qsl(request.body.decode("ascii"), strict_parsing=True, max_num_fields=16)
+            found = [value for name, value in pairs if name == "refresh_token"]
+            if len(found) < 2:
+                return found[0] if found else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise RequestInvalid("the body can't be read") from error
+    raise RequestInvalid("expected a body of application/json or application/x-www-form-urlencoded with a refresh_token")

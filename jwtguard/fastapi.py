@@ -1,0 +1,87 @@
+"""For FastAPI (and Starlette): `install`, and the identity as a dependency.
+
+app = FastAPI()
+guard = AsyncGuard.from_env(public="/login, /docs, /openapi.json")
+install(app, guard)
+
+@app.get("/me")
+async def me(identity: CurrentIdentity): ...
+
+@app.get("/admin", dependencies=[require("admin")])
+async def admin(): ...
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+
+from . import starlette
+from .context import IDENTITY
+from .endpoints import Endpoint
+from .errors import ConfigError, TokenMissing
+from .gate import check_scopes
+from .guard import AsyncGuard
+from .model import ANONYMOUS, Identity
+
+try:
+    from fastapi import Depends, FastAPI
+except ImportError as error:
+    raise ConfigError("jwtguard.fastapi needs FastAPI: pip install 'jwtguard-middleware[fastapi]'") from error
+
+__all__ = ["CurrentIdentity", "install", "require"]
+
+_TOKEN_BODY = {
+    "requestBody": {
+        "content": {
+            media_type: {"schema": {"type": "object", "properties": {"refresh_token": {"type": "string"}}}}
+            for media_type in ("application/json", "application/x-www-form-urlencoded")
+        }
+    }
+}
+
+
+def install(app: Starlette, guard: AsyncGuard) -> None:
+    """Guard an app. Raises ConfigError at once if it is guarded already, and when the app starts if a route of its own
+    takes the place of an endpoint."""
+    if not isinstance(app, FastAPI):
+        starlette.install(app, guard)
+        return
+
+    def add_route(endpoint: Endpoint, path: str, view: starlette.View) -> None:
+        extra: dict[str, Any] = dict(_TOKEN_BODY) if endpoint.reads_body else {}
+        app.add_api_route(
+            path,
+            view,
+            methods=[endpoint.method],
+            name=f"jwtguard.{endpoint.name}",
+            summary=endpoint.summary,
+            tags=["sessions"],
+            openapi_extra=extra,
+            response_model=None,
+        )
+
+    starlette.install_with(app, guard, add_route)
+
+
+def current_identity(connection: HTTPConnection) -> Identity:
+    """The identity of this request; the anonymous one where no token is needed and none came."""
+    identity = connection.scope.get(IDENTITY, ANONYMOUS)
+    return identity if isinstance(identity, Identity) else ANONYMOUS
+
+
+CurrentIdentity = Annotated[Identity, Depends(current_identity)]
+"""For a view's parameter: whose the request is."""
+
+
+def require(*scopes: str) -> Any:
+    """A dependency that asks for an authenticated request with all of these scopes: 401 or 403 otherwise."""
+
+    def check(identity: CurrentIdentity) -> None:
+        if not identity.is_authenticated:
+            raise TokenMissing
+        check_scopes(identity, scopes)
+
+    return Depends(check)

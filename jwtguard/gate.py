@@ -1,0 +1,79 @@
+"""Who may pass: the decision about one request, once for both faces.
+
+A face reads from a request its method, its path below the mount point, and its Authorization values, and is given an
+identity or an error. `recall` is the warm path: it answers only what is known to be good, and anything else is for `admit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .bearer import read_bearer
+from .core import Core
+from .errors import AuthError, RequestInvalid, ScopeMissing, StoreUnavailable, TokenMissing
+from .flow import Flow
+from .model import ANONYMOUS, Identity
+
+__all__ = ["Gate", "is_preflight"]
+
+_SAFE = frozenset({"GET", "HEAD"})
+
+
+class Gate:
+    """The gate of one guard."""
+
+    def __init__(self, core: Core) -> None:
+        self._authenticate = core.authenticator.authenticate
+        self._registry = core.registry
+        self._rules = core.rules
+        self._max_token = core.settings.max_token
+        self._optional = core.settings.mode == "optional"
+        self.has_scope_rules = core.rules.has_scope_rules
+
+    def recall(self, authorization: bytes) -> Identity | None:
+        """The identity of a request with just this Authorization value, if that is known without waiting."""
+        if len(authorization) > self._max_token or authorization[:7].lower() != b"bearer ":
+            return None
+        entry = self._registry.recall(authorization[7:])
+        return None if entry is None else entry.identity
+
+    def admit(self, method: str, path: str, authorization: Sequence[bytes], *, live: bool = False) -> Flow[Identity]:
+        """The identity of a request, anonymous where none is needed.
+
+        path: as the app will route it, below the mount point; "" if it can't be told. live: whether it opens a connection
+        that stays, so nothing stale will do. Raises AuthError, RequestInvalid, ScopeMissing, StoreUnavailable.
+        """
+        required = self._rules.required(method, path)
+        public = not required and self._rules.is_public(method, path)
+        try:
+            identity = yield from self.identify(authorization, may_be_stale=method in _SAFE and not live)
+        except (AuthError, RequestInvalid, StoreUnavailable):
+            if public:
+                return ANONYMOUS
+            raise
+        if not identity.is_authenticated and not public and (required or not self._optional):
+            raise TokenMissing
+        check_scopes(identity, required)
+        return identity
+
+    def check_rules(self, identity: Identity, method: str, path: str) -> None:
+        """What RULES ask of a request whose identity is known. Raises ScopeMissing."""
+        check_scopes(identity, self._rules.required(method, path))
+
+    def identify(self, authorization: Sequence[bytes], *, may_be_stale: bool = False) -> Flow[Identity]:
+        """The identity of these credentials; the anonymous one if there are none. Raises as `admit`."""
+        token = read_bearer(authorization)
+        if token is None:
+            return ANONYMOUS
+        return (yield from self._authenticate(token, may_be_stale=may_be_stale))
+
+
+def check_scopes(identity: Identity, required: Sequence[str]) -> None:
+    """That an identity has all of these scopes. Raises ScopeMissing."""
+    if not all(scope in identity.scopes for scope in required):
+        raise ScopeMissing(required)
+
+
+def is_preflight(method: str, has_origin: bool, has_request_method: bool) -> bool:
+    """Whether a request without credentials is a CORS preflight, which never carries any (Fetch standard, section 4.8)."""
+    return method == "OPTIONS" and has_origin and has_request_method
