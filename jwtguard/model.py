@@ -12,6 +12,10 @@ __all__ = ["ANONYMOUS", "Device", "Event", "Identity", "Session", "TokenPair"]
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+def _no_claims() -> Mapping[str, Any]:
+    return _NO_CLAIMS  # by a factory: before Python 3.12 a mapping proxy has no hash, so dataclasses take it for mutable
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """Where a session was opened.
@@ -95,7 +99,7 @@ class Identity:
     scopes: tuple[str, ...]
     issuer: str
     expires_at: int
-    claims: Mapping[str, Any] = field(default=_NO_CLAIMS, repr=False, compare=False)
+    claims: Mapping[str, Any] = field(default_factory=_no_claims, repr=False, compare=False)
     is_authenticated: bool = True
 
     @property
