@@ -58,12 +58,14 @@ class JWTGuardMiddleware:
     they don't say.
     """
 
-    def __init__(self, app: ASGIApp, guard: AsyncGuard, *, endpoints: Endpoints | None = None) -> None:
+    default_prefix: str | None = None
+    """Where the endpoints are served if the settings don't say."""
+
+    def __init__(self, app: ASGIApp, guard: AsyncGuard) -> None:
         self._app = app
         self._guard = guard
         self._gate = Gate(guard.core)
-        prefix = guard.settings.endpoints
-        self._endpoints = endpoints or (Endpoints(guard.core, self._gate, prefix) if prefix else None)
+        self.endpoints = Endpoints(guard.core, self._gate, self.default_prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -86,11 +88,11 @@ class JWTGuardMiddleware:
         authorization = take_authorization(scope)
         if scope["type"] == "websocket":
             authorization += _token_of_subprotocol(scope, sending)
-        elif self._endpoints is not None:
-            found = self._endpoints.find(scope["method"], path_of(scope))
+        elif self.endpoints.prefix is not None:
+            found = self.endpoints.find(scope["method"], path_of(scope))
             if found is not None:
                 set_identity(scope, ANONYMOUS)
-                await self.serve(self._endpoints, found, authorization, scope, receive, sending)
+                await self.serve(found, authorization, scope, receive, sending)
                 return
         identity = self._gate.recall(authorization[0]) if len(authorization) == 1 else None
         if identity is None:
@@ -111,21 +113,28 @@ class JWTGuardMiddleware:
 
     async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an error. An integration lets it out instead, to where the app handles errors."""
-        answer = answer_to(error, realm=self._guard.settings.realm, on_error=self._guard.core.hooks.on_error)
-        await send_answer(answer, scope, receive, send)
+        await send_answer(self.answer_to(error), scope, receive, send)
 
     async def serve(
-        self,
-        endpoints: Endpoints,
-        found: tuple[Endpoint, str],
-        authorization: list[bytes],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        self, found: tuple[Endpoint, str], authorization: list[bytes], scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve an endpoint. An integration passes it on instead, to its own route."""
-        answer = await serve_endpoint(self._guard, endpoints, found, authorization, scope, receive)
-        await send_answer(answer, scope, receive, send)
+        await send_answer(await self.answer(found, authorization, scope, receive), scope, receive, send)
+
+    async def answer(
+        self, found: tuple[Endpoint, str], authorization: list[bytes], scope: Scope, receive: Receive
+    ) -> Answer:
+        """The answer to a request for an endpoint."""
+        endpoint, session_id = found
+        try:
+            request = await _endpoint_request(endpoint, session_id, authorization, scope, receive)
+        except RequestInvalid as error:
+            return self.endpoints.refuse(endpoint, error)
+        return await self._guard.complete(self.endpoints.answer(endpoint, request))
+
+    def answer_to(self, error: JWTGuardError) -> Answer:
+        """The answer that an error becomes."""
+        return answer_to(error, realm=self._guard.settings.realm, on_error=self._guard.core.hooks.on_error)
 
 
 class _Sending:
@@ -152,23 +161,6 @@ class _Sending:
             elif self.offered and message["type"] == "websocket.accept" and not message.get("subprotocol"):
                 message = {**message, "subprotocol": SUBPROTOCOL}
         return self._send(message)
-
-
-async def serve_endpoint(
-    guard: AsyncGuard,
-    endpoints: Endpoints,
-    found: tuple[Endpoint, str],
-    authorization: list[bytes],
-    scope: Scope,
-    receive: Receive,
-) -> Answer:
-    """The answer to a request for an endpoint."""
-    endpoint, session_id = found
-    try:
-        request = await _endpoint_request(endpoint, session_id, authorization, scope, receive)
-    except RequestInvalid as error:
-        return endpoints.refuse(endpoint, error)
-    return await guard.complete(endpoints.answer(endpoint, request))
 
 
 async def send_answer(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:

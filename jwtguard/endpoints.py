@@ -26,7 +26,7 @@ from .flow import Flow
 from .gate import Gate
 from .model import Identity
 
-__all__ = ["MAX_BODY", "ROUTES", "Endpoint", "EndpointRequest", "Endpoints"]
+__all__ = ["MAX_BODY", "Endpoint", "EndpointRequest", "Endpoints"]
 
 MAX_BODY: Final = 16 * 1024
 """Bytes that a request's body may have; more is 413."""
@@ -52,7 +52,7 @@ class Endpoint(NamedTuple):
     reads_body: bool = False
 
 
-ROUTES: Final = (
+_ROUTES: Final = (
     Endpoint("POST", "/refresh", "refresh", "Exchange a refresh token for the next pair", reads_body=True),
     Endpoint("POST", "/logout", "logout", "End this session", reads_body=True),
     Endpoint("GET", "/sessions", "list", "List your active sessions"),
@@ -70,11 +70,13 @@ class _Body(msgspec.Struct):
 class Endpoints:
     """The endpoints of one guard.
 
-    Arguments: `prefix`, where they are served, such as "/auth".
+    Arguments: `default`, where they are served if the settings don't say, such as "/auth"; None for nowhere.
     """
 
-    def __init__(self, core: Core, gate: Gate, prefix: str) -> None:
-        self.prefix = prefix
+    def __init__(self, core: Core, gate: Gate, default: str | None = None) -> None:
+        prefix = core.settings.endpoints or default
+        self.prefix = None if prefix == "off" else prefix
+        """Where they are served; None for nowhere."""
         self._core = core
         self._gate = gate
         self._operations = core.operations
@@ -86,13 +88,17 @@ class Endpoints:
             "end_one": self._end_one,
         }
 
+    def routes(self) -> list[tuple[Endpoint, str]]:
+        """Each endpoint with its path; none where they are not served."""
+        return [] if self.prefix is None else [(endpoint, self.prefix + endpoint.path) for endpoint in _ROUTES]
+
     def find(self, method: str, path: str) -> tuple[Endpoint, str] | None:
         """The endpoint of a request and the session id in its path; None if it is the app's."""
-        if not path.startswith(self.prefix):
+        if self.prefix is None or not path.startswith(self.prefix):
             return None
         below = path[len(self.prefix) :]
         head, _, last = below.rpartition("/")
-        for endpoint in ROUTES:
+        for endpoint in _ROUTES:
             if endpoint.method == method:
                 if endpoint.path == below:
                     return endpoint, ""

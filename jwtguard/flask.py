@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from .answers import Answer, answer_to
 from .context import NO_STORE, REQUEST
 from .core import Core
-from .endpoints import ROUTES, Endpoint, Endpoints
+from .endpoints import Endpoint, Endpoints
 from .errors import ConfigError, JWTGuardError
 from .flow import Flow
 from .gate import Gate
@@ -90,20 +90,18 @@ class _Guarded:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._gate = Gate(guard.core)
-        prefix = DEFAULT_PREFIX if guard.settings.endpoints is None else guard.settings.endpoints
-        self._endpoints = Endpoints(guard.core, self._gate, prefix) if prefix else None
+        self._endpoints = Endpoints(guard.core, self._gate, DEFAULT_PREFIX)
         self._checked = False
 
     def add_to(self, app: Flask) -> None:
-        if self._endpoints is not None:
-            for endpoint in ROUTES:
-                app.add_url_rule(
-                    _rule(self._endpoints, endpoint),
-                    _name(endpoint),
-                    partial(self._serve, self._endpoints, endpoint),
-                    methods=[endpoint.method],
-                    provide_automatic_options=False,
-                )
+        for endpoint, path in self._endpoints.routes():
+            app.add_url_rule(
+                _rule(path),
+                f"jwtguard.{endpoint.name}",
+                partial(self._serve, endpoint),
+                methods=[endpoint.method],
+                provide_automatic_options=False,
+            )
         app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
         app.after_request_funcs.setdefault(None, []).insert(0, _forbid_storing)
         app.teardown_request(_forget_request)
@@ -119,8 +117,8 @@ class _Guarded:
         identity = ANONYMOUS if is_endpoint else admit(self._guard, self._gate, environ)
         set_identity(environ, identity, self._guard.settings.remote_user)
 
-    def _serve(self, endpoints: Endpoints, endpoint: Endpoint, session_id: str = "") -> Response:
-        return _response(serve(self._guard, endpoints, (endpoint, session_id), request.environ))
+    def _serve(self, endpoint: Endpoint, session_id: str = "") -> Response:
+        return _response(serve(self._guard, self._endpoints, (endpoint, session_id), request.environ))
 
     def _handle(self, error: JWTGuardError) -> Response:
         hooks = self._guard.core.hooks
@@ -128,15 +126,14 @@ class _Guarded:
 
     def _check_for_collisions(self) -> None:
         """Before the first answer, when all routes are there. Raises ConfigError."""
-        if self._endpoints is not None:
-            ours = {(endpoint.method, _shape(_rule(self._endpoints, endpoint))) for endpoint in ROUTES}
-            for rule in current_app.url_map.iter_rules():
-                taken = {(method, _shape(rule.rule)) for method in rule.methods or ()} & ours
-                if taken and not rule.endpoint.startswith("jwtguard."):
-                    raise ConfigError(
-                        f"the app's route {rule.rule!r} ({rule.endpoint}) takes the place of one of jwtguard's endpoints: "
-                        "move it, or set JWTGUARD_ENDPOINTS to another prefix or to off"
-                    )
+        ours = {(endpoint.method, _shape(_rule(path))) for endpoint, path in self._endpoints.routes()}
+        for rule in current_app.url_map.iter_rules():
+            taken = {(method, _shape(rule.rule)) for method in rule.methods or ()} & ours
+            if taken and not rule.endpoint.startswith("jwtguard."):
+                raise ConfigError(
+                    f"the app's route {rule.rule!r} ({rule.endpoint}) takes the place of one of jwtguard's endpoints: "
+                    "move it, or set JWTGUARD_ENDPOINTS to another prefix or to off"
+                )
         self._checked = True
 
 
@@ -144,12 +141,8 @@ def _response(answer: Answer) -> Response:
     return Response(answer.body, answer.status, list(answer.headers))
 
 
-def _rule(endpoints: Endpoints, endpoint: Endpoint) -> str:
-    return endpoints.prefix + endpoint.path.replace("{id}", "<session_id>")
-
-
-def _name(endpoint: Endpoint) -> str:
-    return f"jwtguard.{endpoint.name}"
+def _rule(path: str) -> str:
+    return path.replace("{id}", "<session_id>")
 
 
 def _shape(rule: str) -> str:

@@ -7,9 +7,10 @@ also when the task that awaits it is cancelled, so an ending that was begun is a
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from .clock import Clock, SystemClock
@@ -20,7 +21,7 @@ from .model import Device, Event, Identity, Session, TokenPair
 from .operations import ClaimsLoader
 from .settings import Settings
 from .stores import open_store
-from .stores.adapters import InThreads, OnLoop, is_async
+from .stores.adapters import InThreads, OnLoop
 from .stores.base import AsyncStore, Store
 from .tokens import bearer_text
 
@@ -218,8 +219,7 @@ class AsyncGuard:
         clock = clock or SystemClock()
         settings = settings or Settings.from_env()
         given = store or open_store(settings.store, timeout=settings.store_timeout, clock=clock)
-        self._store: AsyncStore = given if is_async(given) else InThreads(given)
-        self._blocking: Store = OnLoop(given) if is_async(given) else given
+        self._store, self._blocking = _both_colours(given)
         hooks = Hooks(claims_loader, on_event, on_error)
         self.core = Core(settings, store=given, keys=keys, clock=clock, hooks=hooks)
         self._unfinished: set[asyncio.Task[Any]] = set()
@@ -326,6 +326,15 @@ class AsyncGuard:
         self._unfinished.discard(task)
         if not task.cancelled():
             task.exception()  # an abandoned one's error has been told to the health, and nobody else waits for it
+
+
+def _both_colours(store: Store | AsyncStore) -> tuple[AsyncStore, Store]:
+    """The store for code that awaits, and for code that blocks."""
+    if inspect.iscoroutinefunction(store.load):
+        awaited = cast("AsyncStore", store)
+        return awaited, OnLoop(awaited)
+    blocking = cast("Store", store)
+    return InThreads(blocking), blocking
 
 
 _ARGUMENTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error")

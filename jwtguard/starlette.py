@@ -20,16 +20,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .answers import Answer, answer_to
-from .asgi import JWTGuardMiddleware, send_answer, serve_endpoint, take_authorization
-from .endpoints import ROUTES, Endpoint, Endpoints
+from .answers import Answer
+from .asgi import JWTGuardMiddleware, response_of, send_answer, take_authorization
+from .endpoints import Endpoint
 from .errors import ConfigError, JWTGuardError
-from .gate import Gate
 from .guard import AsyncGuard
 
-__all__ = ["DEFAULT_PREFIX", "View", "endpoints_of", "install", "install_with"]
-
-DEFAULT_PREFIX = "/auth"
+__all__ = ["View", "install", "install_with"]
 
 View = Callable[[Request], Awaitable[Response]]
 AddRoute = Callable[[Endpoint, str, View], None]
@@ -52,56 +49,57 @@ def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute) -> None
     if app.middleware_stack is not None:
         raise ConfigError("this app has served a request already: call install before it does")
     app.state.jwtguard = guard
-    endpoints = endpoints_of(guard)
     before = list(app.router.routes)
-    if endpoints is not None:
-        for endpoint in ROUTES:
-            add_route(endpoint, endpoints.prefix + endpoint.path, _view(guard, endpoints, endpoint))
-    ours = [route for route in app.router.routes if route not in before]
-    app.router.routes[:] = [*ours, *before]  # first, so that a catch-all of the app doesn't hide them
-    app.router.middleware_stack = _Inside(app, app.router.middleware_stack, guard, endpoints, ours)
-    app.exception_handlers.setdefault(JWTGuardError, _handler(guard))
-
-
-def endpoints_of(guard: AsyncGuard) -> Endpoints | None:
-    """The endpoints that a guard's settings ask for; in an integration, by default, below `/auth`."""
-    prefix = DEFAULT_PREFIX if guard.settings.endpoints is None else guard.settings.endpoints
-    return Endpoints(guard.core, Gate(guard.core), prefix) if prefix else None
+    inside = _Inside(app, app.router.middleware_stack, guard)
+    for endpoint, path in inside.endpoints.routes():
+        add_route(endpoint, path, inside.view(endpoint))
+    inside.ours = [route for route in app.router.routes if route not in before]
+    app.router.routes[:] = [*inside.ours, *before]  # first, so that a catch-all of the app doesn't hide them
+    app.router.middleware_stack = inside
+    app.exception_handlers.setdefault(JWTGuardError, inside.answer_error)
 
 
 class _Inside(JWTGuardMiddleware):
     """The guard around an app's router: what is refused is raised, and what is for an endpoint goes to its route."""
 
-    def __init__(
-        self, app: Starlette, router: ASGIApp, guard: AsyncGuard, endpoints: Endpoints | None, ours: list[BaseRoute]
-    ) -> None:
-        super().__init__(router, guard, endpoints=endpoints)
+    default_prefix = "/auth"
+
+    def __init__(self, app: Starlette, router: ASGIApp, guard: AsyncGuard) -> None:
+        super().__init__(router, guard)
         self._routes = app.router.routes
-        self._router = router
-        self._ours = ours
         self._checked = False
+        self.ours: list[BaseRoute] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._checked:
-            _check_for_collisions(self._routes, self._ours)
+            _check_for_collisions(self._routes, self.ours)
             self._checked = True
         await super().__call__(scope, receive, send)
+
+    def view(self, endpoint: Endpoint) -> View:
+        """The view of an endpoint's route."""
+
+        async def serve(request: Request) -> Response:
+            found = (endpoint, request.path_params.get("id", ""))
+            authorization = take_authorization(request.scope)
+            return response_of(await self.answer(found, authorization, request.scope, request.receive))
+
+        return serve
+
+    async def answer_error(self, connection: HTTPConnection, error: Exception) -> Response:
+        """The app's handler of jwtguard's errors, where it has none of its own."""
+        del connection
+        return _Refusal(self.answer_to(cast("JWTGuardError", error)))  # it is registered for no other
 
     async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive, send
         raise error
 
     async def serve(
-        self,
-        endpoints: Endpoints,
-        found: tuple[Endpoint, str],
-        authorization: list[bytes],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        self, found: tuple[Endpoint, str], authorization: list[bytes], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        del endpoints, found, authorization
-        await self._router(scope, receive, send)
+        del found, authorization
+        await self._app(scope, receive, send)
 
 
 class _Refusal(Response):
@@ -113,24 +111,6 @@ class _Refusal(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send_answer(self._answer, scope, receive, send)
-
-
-def _handler(guard: AsyncGuard) -> Callable[[HTTPConnection, Exception], Awaitable[Response]]:
-    async def answer_error(connection: HTTPConnection, error: Exception) -> Response:
-        del connection
-        known = cast("JWTGuardError", error)  # the handler is registered for no other
-        return _Refusal(answer_to(known, realm=guard.settings.realm, on_error=guard.core.hooks.on_error))
-
-    return answer_error
-
-
-def _view(guard: AsyncGuard, endpoints: Endpoints, endpoint: Endpoint) -> View:
-    async def serve(request: Request) -> Response:
-        found = (endpoint, request.path_params.get("id", ""))
-        authorization = take_authorization(request.scope)
-        return _Refusal(await serve_endpoint(guard, endpoints, found, authorization, request.scope, request.receive))
-
-    return serve
 
 
 def _check_for_collisions(routes: list[BaseRoute], ours: list[BaseRoute]) -> None:

@@ -42,8 +42,7 @@ class JWTGuardMiddleware:
         self._guard = guard
         self._gate = Gate(guard.core)
         self._remote_user = guard.settings.remote_user
-        prefix = guard.settings.endpoints
-        self._endpoints = Endpoints(guard.core, self._gate, prefix) if prefix else None
+        self._endpoints = Endpoints(guard.core, self._gate)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         remove_forged(environ)
@@ -62,7 +61,7 @@ class JWTGuardMiddleware:
 
     def _identify(self, environ: Environ) -> Identity | Answer:
         """Whose the request is, or what answers it if it is for an endpoint. Raises what `Gate.admit` raises."""
-        if self._endpoints is not None:
+        if self._endpoints.prefix is not None:
             found = self._endpoints.find(environ["REQUEST_METHOD"], path_of(environ))
             if found is not None:
                 return serve(self._guard, self._endpoints, found, environ)
