@@ -7,21 +7,25 @@ Invariants:
 - No token and no hash of one is in it: who reads a document can't authenticate with what it says.
 - Bytes that are not exactly one document of this subject are `DocumentDamaged`; they are never read as "no sessions".
 
-On the wire it is a MessagePack array; times are differences to `clock` or to the session's own start, so they are short.
+On the wire it is a MessagePack array and a CRC-32 of it, so that one flipped bit isn't read as another user's session id or
+another generation; times are differences to `clock` or to the session's own start, so they are short.
 """
 
 from __future__ import annotations
 
+import zlib
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from .errors import DocumentDamaged
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_RETIRED",
     "MAX_SESSIONS",
     "MAX_TOMBSTONES",
     "Document",
@@ -39,6 +43,14 @@ FORMAT: Final = 1
 MAX_BYTES: Final = 64 * 1024
 MAX_SESSIONS: Final = 1000
 MAX_TOMBSTONES: Final = 16
+MAX_RETIRED: Final = 4
+
+CHECKSUM_BYTES: Final = 4
+
+# What decoding holds the wire to: nothing that these let through can fail later, in arithmetic or when it is written again.
+_Id: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
+_Time: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+_Generation: TypeAlias = Annotated[int, Meta(ge=1, le=10**9)]
 
 
 class Reason(IntEnum):
@@ -48,30 +60,32 @@ class Reason(IntEnum):
     REVOKED = 1
     EVICTED = 2
     EXPIRED = 3
+    REUSED = 4
+    """Revoked because an older refresh token came back. Told apart in tombstones only: for all else it is REVOKED."""
 
 
 class Retired(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """An older generation of a session's tokens, and when it ceased to be the current one."""
 
-    generation: int
-    at: int
+    generation: _Generation
+    at: _Time
 
 
 class SessionRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One session."""
 
-    id: bytes
-    opened_at: int
-    seen_at: int
-    expires_at: int
-    generation: int
-    rotated_at: int
+    id: _Id
+    opened_at: _Time
+    seen_at: _Time
+    expires_at: _Time
+    generation: _Generation
+    rotated_at: _Time
     """When the current generation began: the `iat` of its tokens."""
     key_id: str
     """The key that signed the current generation, so that a lost answer can be given again, byte for byte."""
     used: bool
     """Whether the current generation was ever seen in use."""
-    retired: tuple[Retired, ...]
+    retired: Annotated[tuple[Retired, ...], Meta(max_length=MAX_RETIRED)]
     """Up to four older generations, oldest first."""
     scopes: tuple[str, ...]
     device: str
@@ -81,9 +95,9 @@ class SessionRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
 class Tombstone(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A session that is over, kept to tell its client why, until its last token has expired."""
 
-    id: bytes
+    id: _Id
     reason: Reason
-    until: int
+    until: _Time
 
 
 class Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -91,15 +105,15 @@ class Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     format: int
     subject: str
-    clock: int = 0
-    not_before: int = 0
-    sessions: tuple[SessionRecord, ...] = ()
-    tombstones: tuple[Tombstone, ...] = ()
+    clock: _Time
+    not_before: _Time
+    sessions: Annotated[tuple[SessionRecord, ...], Meta(max_length=MAX_SESSIONS)]
+    tombstones: Annotated[tuple[Tombstone, ...], Meta(max_length=MAX_TOMBSTONES)]
 
     @classmethod
     def empty(cls, subject: str) -> Document:
         """The document of a user who never had a session."""
-        return cls(FORMAT, subject)
+        return cls(FORMAT, subject, 0, 0, (), ())
 
     def find(self, session_id: bytes) -> SessionRecord | None:
         """The session with this id, whether expired or not; None if it isn't there."""
@@ -107,6 +121,14 @@ class Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     def why_ended(self, session_id: bytes) -> Reason:
         """Why this session is not in the document; `Reason.UNKNOWN` if nothing is remembered of it."""
+        reason = self._remembered(session_id)
+        return Reason.REVOKED if reason is Reason.REUSED else reason
+
+    def was_reused(self, session_id: bytes) -> bool:
+        """Whether this session was ended because an older refresh token of it came back."""
+        return self._remembered(session_id) is Reason.REUSED
+
+    def _remembered(self, session_id: bytes) -> Reason:
         return next((stone.reason for stone in self.tombstones if stone.id == session_id), Reason.UNKNOWN)
 
 
@@ -124,14 +146,17 @@ def everyone_key(issuer: str) -> bytes:
 def encode(document: Document) -> bytes:
     """The document as bytes, to be read by `decode`."""
     clock = document.clock
-    return msgspec.msgpack.encode(
-        replace(
-            document,
-            not_before=clock - document.not_before,
-            sessions=tuple(_shift(session, clock, -1) for session in document.sessions),
-            tombstones=tuple(replace(stone, until=stone.until - clock) for stone in document.tombstones),
-        )
+    wire = replace(
+        document,
+        not_before=clock - document.not_before,
+        sessions=tuple(_shift(session, clock, -1) for session in document.sessions),
+        tombstones=tuple(replace(stone, until=stone.until - clock) for stone in document.tombstones),
     )
+    return _sealed(msgspec.msgpack.encode(wire))
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + zlib.crc32(data).to_bytes(CHECKSUM_BYTES, "big")
 
 
 _decoder = msgspec.msgpack.Decoder(Document)
@@ -144,8 +169,11 @@ def decode(data: bytes | None, subject: str) -> Document:
     """
     if data is None:
         return Document.empty(subject)
+    body = data[:-CHECKSUM_BYTES]
+    if _sealed(body) != data:
+        raise DocumentDamaged("a user document is not as it was written")
     try:
-        wire = _decoder.decode(data)
+        wire = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentDamaged("a user document can't be read") from error
     if wire.format != FORMAT or wire.subject != subject:
