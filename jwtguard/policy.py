@@ -93,8 +93,9 @@ def why_over(session: SessionRecord, moment: Moment) -> Reason:
 def active_sessions(document: Document, moment: Moment) -> tuple[SessionRecord, ...]:
     """The active sessions, newest first."""
     moment = moment.not_before(document)
-    active = (session for session in document.sessions if is_active(session, moment))
-    return tuple(sorted(active, key=lambda session: session.opened_at, reverse=True))
+    latest_first = reversed(document.sessions)  # the order among those of one millisecond
+    active = (session for session in latest_first if is_active(session, moment))
+    return tuple(sorted(active, key=lambda session: -session.opened_at))
 
 
 def judge(document: Document, moment: Moment, session_id: bytes, generation: int) -> Admission | Ended | Superseded | None:

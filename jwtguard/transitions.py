@@ -5,7 +5,8 @@ applies it again to the newer document otherwise. So every function here holds t
 
 - It may be applied again after a save whose outcome is unknown: it recognises its own earlier effect.
 - What it decides by (session id, moment, targets) was fixed before the first attempt.
-- Time never goes back within a document: the moment counts as at least the document's own clock.
+- Time never goes back within a document: the moment counts as at least the document's own clock. The driver took it no
+  earlier than the clock of the first document that it loaded; the later ones may be ahead of it.
 - A step with `ends` may have ended a session before its time, so caches of it are wrong from the save on. (A session that
   has merely expired is in nobody's cache beyond its expiry, so that is no ending in this sense.)
 """
@@ -18,7 +19,18 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from .document import MAX_BYTES, MAX_TOMBSTONES, Document, Reason, Retired, SessionRecord, Tombstone, encode
+from .document import (
+    MAX_BYTES,
+    MAX_RETIRED,
+    MAX_SESSIONS,
+    MAX_TOMBSTONES,
+    Document,
+    Reason,
+    Retired,
+    SessionRecord,
+    Tombstone,
+    encode,
+)
 from .policy import Ended, Moment, Policy, Superseded, active_sessions, is_active, why_over
 
 __all__ = [
@@ -44,7 +56,8 @@ __all__ = [
 T = TypeVar("T")
 
 FIRST_GENERATION: Final = 1
-MAX_RETIRED: Final = 4
+ROOM_TO_GROW: Final = 16 * 1024
+"""Bytes that a login leaves free: rotations, and differences of times that grow, lengthen what is in the document."""
 UNSEEN_GIVES_WAY_AFTER: Final = 60_000
 """Under `deny` and `choose`: a session not used within this long of its login had its answer lost (ms)."""
 
@@ -84,27 +97,40 @@ class Step(NamedTuple, Generic[T]):
 def _begin(document: Document, moment: Moment) -> tuple[Document, Moment]:
     """The document as it stands at the moment, which is never before the document's own clock."""
     moment = moment.not_before(document)
+    remembered = tuple(stone for stone in document.tombstones if stone.until > moment.now)
     over = [session for session in document.sessions if not is_active(session, moment)]
-    document = replace(document, clock=moment.now)
+    document = replace(document, clock=moment.now, tombstones=remembered)
     for session in over:
         document = _end(document, session, why_over(session, moment))
-    remembered = tuple(stone for stone in document.tombstones if stone.until > moment.now)
-    return replace(document, tombstones=remembered), moment
+    return document, moment
 
 
 def _end(document: Document, session: SessionRecord, reason: Reason) -> Document:
-    """The document without the session, and with a tombstone of it."""
-    stone = Tombstone(session.id, reason, session.expires_at)
-    return replace(
-        document,
-        sessions=tuple(other for other in document.sessions if other.id != session.id),
-        tombstones=(*document.tombstones, stone)[-MAX_TOMBSTONES:],
-    )
+    """The document without the session, and with a tombstone of it, unless all its tokens have expired."""
+    stones = document.tombstones
+    if session.expires_at > document.clock:
+        stones = (*stones, Tombstone(session.id, reason, session.expires_at))[-MAX_TOMBSTONES:]
+    remaining = tuple(other for other in document.sessions if other.id != session.id)
+    return replace(document, sessions=remaining, tombstones=stones)
 
 
 def _put(document: Document, session: SessionRecord) -> Document:
     """The document with the session in the place of its earlier state."""
     return replace(document, sessions=tuple(session if other.id == session.id else other for other in document.sessions))
+
+
+def _step(document: Document, outcome: T, *, ends: bool = False, keep: bytes | None = None) -> Step[T]:
+    """A step to a document that is not too long to be saved: the least recently used sessions give way, but not `keep`."""
+    evicted: list[bytes] = []
+    while len(encode(document)) > MAX_BYTES:
+        victim = min((session for session in document.sessions if session.id != keep), key=_last_use)
+        evicted.append(victim.id)
+        document = _end(document, victim, Reason.EVICTED)
+    return Step(document, outcome, ends or bool(evicted), tuple(evicted))
+
+
+def _last_use(session: SessionRecord) -> tuple[int, int]:
+    return session.seen_at, session.opened_at
 
 
 # -- open ------------------------------------------------------------------------------------------------------------------
@@ -140,7 +166,7 @@ def open_session(
         document = _end(document, replaced, Reason.REVOKED)
     opened = _opened(session, max(moment.now, floor + 1), moment.policy)
     document = replace(document, clock=max(document.clock, opened.opened_at))
-    made_room, evicted = _make_room(document, moment, opened, limit)
+    made_room, evicted = _make_room(document, moment, opened, min(limit, MAX_SESSIONS))
     if made_room is None:
         return Step(None, Denied(active_sessions(begun, moment)))
     ended = tuple(other.id for other in evicted)
@@ -165,7 +191,7 @@ def _make_room(
     candidates = _by_right_to_stay(document, moment)
     while True:
         added = replace(document, sessions=(*document.sessions, opened))
-        if len(added.sessions) <= limit and len(encode(added)) <= MAX_BYTES:
+        if len(added.sessions) <= limit and len(encode(added)) <= MAX_BYTES - ROOM_TO_GROW:
             return added, evicted
         victim = next(candidates, None)
         if victim is None:
@@ -176,7 +202,7 @@ def _make_room(
 
 def _by_right_to_stay(document: Document, moment: Moment) -> Iterator[SessionRecord]:
     """Who may be evicted, in that order: under `evict` the least recently used; else those whose login was never used."""
-    by_use = sorted(document.sessions, key=lambda session: (session.seen_at, session.opened_at))
+    by_use = sorted(document.sessions, key=_last_use)
     if moment.policy.on_limit == "evict":
         return iter(by_use)
     return iter([session for session in by_use if _never_used(session, moment)])
@@ -206,6 +232,8 @@ def rotate(
     document, moment = _begin(document, moment)
     session = document.find(session_id)
     if session is None:
+        if moment.repeated and document.was_reused(session_id):
+            return Step(None, Reused())
         return Step(None, Ended(document.why_ended(session_id)))
     behind = generation > session.generation
     if behind:
@@ -214,12 +242,12 @@ def rotate(
         if len(_in_grace(session, moment)) >= MAX_RETIRED:
             return Step(None, Rotated(session, replayed=True))
         successor = _successor(session, moment, key_id, device)
-        return Step(_put(document, successor), Rotated(successor, behind=behind))
+        return _step(_put(document, successor), Rotated(successor, behind=behind), keep=session_id)
     if _answer_was_lost(session, generation, moment):
         return Step(None, Rotated(session, replayed=True))
     if moment.policy.on_reuse == "refuse":
         return Step(None, Superseded())
-    return Step(_end(document, session, Reason.REVOKED), Reused(), ends=True)
+    return _step(_end(document, session, Reason.REUSED), Reused(), ends=True)
 
 
 def _successor(session: SessionRecord, moment: Moment, key_id: str, device: tuple[str, str] | None) -> SessionRecord:
@@ -256,7 +284,7 @@ def adopt(document: Document, moment: Moment, *, session_id: bytes, generation: 
     session = document.find(session_id)
     if session is None or session.generation >= generation:
         return Step(None, None)
-    return Step(_put(document, _adopted(session, generation)), None)
+    return _step(_put(document, _adopted(session, generation)), None, keep=session_id)
 
 
 def _adopted(session: SessionRecord, generation: int) -> SessionRecord:
@@ -273,7 +301,7 @@ def touch(document: Document, moment: Moment, *, session_id: bytes, generation: 
     if session is None:
         return Step(None, None)
     used = session.used or generation == session.generation
-    return Step(_put(document, replace(session, seen_at=moment.now, used=used)), None)
+    return _step(_put(document, replace(session, seen_at=moment.now, used=used)), None, keep=session_id)
 
 
 # -- end -------------------------------------------------------------------------------------------------------------------
@@ -286,21 +314,24 @@ def end_one(document: Document, moment: Moment, *, session_id: bytes) -> Step[bo
     if session is None:
         done = moment.repeated and document.why_ended(session_id) is Reason.REVOKED
         return Step(None, done)
-    return Step(_end(document, session, Reason.REVOKED), True, ends=True)
+    return _step(_end(document, session, Reason.REVOKED), True, ends=True)
 
 
 def end_others(document: Document, moment: Moment, *, keep: bytes | None) -> Step[int]:
-    """End every session opened by the moment the call began, but `keep`. The outcome counts them.
+    """End every session opened by the moment the call began, but `keep`. The outcome counts them; those that an earlier
+    attempt of this call has ended are not counted again.
 
     It also moves `not_before`, so a login that authenticated before the call is refused although it arrives after it.
     """
     began = moment.now
     document, moment = _begin(document, moment)
     others = [session for session in document.sessions if session.id != keep and session.opened_at <= began]
+    if not others and document.not_before >= began:
+        return Step(None, 0)  # all of this is done, by an earlier attempt or by another call
     for session in others:
         document = _end(document, session, Reason.REVOKED)
     document = replace(document, not_before=max(document.not_before, began))
-    return Step(document, len(others), ends=True)
+    return _step(document, len(others), ends=True, keep=keep)
 
 
 def end_all(document: Document, moment: Moment) -> Step[int]:
@@ -309,10 +340,16 @@ def end_all(document: Document, moment: Moment) -> Step[int]:
 
 
 def raise_floor(document: Document, moment: Moment) -> Step[int]:
-    """For the document of everyone: move `not_before` to the moment. The outcome is the new one."""
+    """For the document of everyone: move `not_before` just beyond the moment. The outcome is the new one.
+
+    Beyond it, so that it moves at every call, also while the store's clock is behind what it was at the last one: then
+    the sessions opened since begin one millisecond after the present `not_before`.
+    """
+    floor = moment.now + 1
     document, moment = _begin(document, moment)
-    floor = max(document.not_before, moment.now)
-    return Step(replace(document, not_before=floor), floor, ends=True)
+    if document.not_before >= floor:
+        return Step(None, document.not_before)  # done, by an earlier attempt or by another call
+    return Step(replace(document, clock=max(moment.now, floor), not_before=floor), floor, ends=True)
 
 
 def listing_of(sessions: Iterable[SessionRecord]) -> str:
@@ -329,7 +366,7 @@ def end_listed(document: Document, moment: Moment, *, session_id: bytes, listing
     begun, later = _begin(document, moment)
     if listing_of(begun.sessions) == listing:
         step = end_one(begun, later, session_id=session_id)
-        return Step(step.document, step.outcome, step.ends)
+        return Step(step.document, step.outcome, step.ends, step.evicted)
     done = moment.repeated and begun.why_ended(session_id) is Reason.REVOKED
     return Step(None, True if done else None)
 
