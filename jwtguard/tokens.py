@@ -184,15 +184,21 @@ class Tokens:
         return self._read(TICKET, token, _ticket)
 
     def _read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> T:
-        try:
-            claims = self._verified_claims(kind, token)
-            expires_at = self._check_times(claims)
-            found = shape(claims)
-        except (_Refused, jwt.PyJWTError, ValueError, RecursionError):
-            raise kind.invalid from None  # nothing of the token may end up in a log by way of a cause
+        read = self._try_to_read(kind, token, shape)
+        if read is None:  # raised out here, so that nothing of the token ends up in a log by way of a cause or a context
+            raise kind.invalid
+        found, expires_at = read
         if self._clock.time() >= expires_at + self._leeway:
             raise kind.expired
         return found
+
+    def _try_to_read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> tuple[T, int | float] | None:
+        try:
+            claims = self._verified_claims(kind, token)
+            expires_at = self._check_times(claims, TICKET_TTL if kind is TICKET else self._longest)
+            return shape(claims), expires_at
+        except (_Refused, jwt.PyJWTError, ValueError, RecursionError):
+            return None
 
     def _verified_claims(self, kind: Kind, token: bytes) -> dict[str, Any]:
         if len(token) > self._max_token or _TOKEN.fullmatch(token) is None:
@@ -210,12 +216,12 @@ class Tokens:
             _refuse("issuer or audience")
         return claims
 
-    def _check_times(self, claims: dict[str, Any]) -> int | float:
+    def _check_times(self, claims: dict[str, Any], longest: float) -> int | float:
         """That all dates are in range, and answers `exp`. Expiry itself is judged last, when all else holds."""
         now = self._clock.time()
         expires_at, issued_at = _date(claims.get("exp")), _date(claims.get("iat"))
         not_before = _date(claims.get("nbf", issued_at))
-        if max(issued_at, not_before) > now + CLOCK_SKEW or expires_at - issued_at > self._longest:
+        if max(issued_at, not_before) > now + CLOCK_SKEW or expires_at - issued_at > longest:
             _refuse("dates")
         return expires_at
 
@@ -232,8 +238,10 @@ def text_of_id(session_id: bytes) -> str:
 
 def id_of_text(text: str) -> bytes | None:
     """The session id that `text_of_id` wrote; None if it is anything else."""
-    match = _TOKEN_ID.fullmatch(text + ".1")
-    return None if match is None else _token_id(match[0])[0]
+    try:
+        return _token_id(text + ".1")[0]
+    except _Refused:
+        return None
 
 
 def token_id_text(session_id: bytes, generation: int) -> str:
