@@ -7,8 +7,15 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
-__all__ = ["Key", "Keyring"]
+from .errors import ConfigError
+
+__all__ = ["SHORTEST_SECRET", "Key", "Keyring"]
+
+SHORTEST_SECRET: Final = MappingProxyType({"HS256": 32, "HS384": 48, "HS512": 64})
+"""The algorithms that a key may have, and how long its secret is at least (RFC 7518 section 3.2), in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +30,17 @@ class Key:
 class Keyring:
     """The keys of one issuer: the first signs, all verify.
 
-    Arguments: `keys`, at least one; those with the same id are one key, and the first counts.
+    Arguments: `keys`, at least one; the same key may come twice. Raises ConfigError.
     """
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys: dict[str, Key] = {}
         for key in keys:
-            self._keys.setdefault(key.id, key)
+            _check(key)
+            if self._keys.setdefault(key.id, key) != key:
+                raise ConfigError(f"two keys have the same id, {key.id!r}")
+        if not self._keys:
+            raise ConfigError("there is no key to sign with")
         self.signing = next(iter(self._keys.values()))
 
     @classmethod
@@ -45,6 +56,14 @@ class Keyring:
     def signing_again(self, key_id: str) -> Key:
         """The key that signed before, so that the same claims give the same token; the signing one if it is gone."""
         return self._keys.get(key_id, self.signing)
+
+
+def _check(key: Key) -> None:
+    shortest = SHORTEST_SECRET.get(key.algorithm)
+    if shortest is None:
+        raise ConfigError(f"the algorithm is {key.algorithm!r}: expected one of {', '.join(SHORTEST_SECRET)}")
+    if len(key.secret) < shortest:
+        raise ConfigError(f"a secret is {len(key.secret)} bytes long: {key.algorithm} needs at least {shortest}")
 
 
 def _key_id(secret: bytes) -> str:
