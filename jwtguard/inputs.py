@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,18 +43,38 @@ def checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_claims(claims: Mapping[str, Any]) -> dict[str, Any]:
-    """Custom claims: JSON, and none of those that have a meaning of their own. Raises TypeError, ValueError."""
+    """Custom claims as the token will give them back: JSON, and none of those that have a meaning of their own.
+
+    Raises TypeError, ValueError.
+    """
     taken = sorted(RESERVED_CLAIMS & claims.keys())
     if taken:
         raise ValueError(f"these claims are not for an app to set: {', '.join(taken)}")
-    json.dumps(claims, ensure_ascii=False, allow_nan=False).encode()
-    return dict(claims)
+    try:
+        text = json.dumps(dict(claims), ensure_ascii=False, allow_nan=False)
+        text.encode()
+        found: dict[str, Any] = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("the claims are nested too deeply") from error
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the claims as it will be read back: 1 and "1" are the same name in JSON."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the claims have two names that are the same in JSON")
+    return found
 
 
 def milliseconds(moment: float | datetime | None) -> int | None:
-    """Seconds since the epoch, or an aware datetime, in ms. Raises ValueError for a naive datetime."""
+    """Seconds since the epoch, or an aware datetime, in ms. Raises ValueError for a naive datetime, NaN and infinities."""
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             raise ValueError("a datetime without a time zone could be any of 24 hours: use datetime.now(UTC)")
         moment = moment.timestamp()
-    return None if moment is None else int(moment * 1000)
+    if moment is None:
+        return None
+    if not isfinite(moment):
+        raise ValueError("a time is a finite number of seconds")
+    return int(moment * 1000)
