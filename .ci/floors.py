@@ -1,0 +1,12 @@
+"""Prints the oldest dependencies that setup.cfg allows, as pip constraints."""
+
+import configparser
+import re
+
+parser = configparser.ConfigParser()
+parser.read("setup.cfg")
+lines = parser["options"]["install_requires"].splitlines()
+for extra in ("flask", "fastapi"):
+    lines += parser["options.extras_require"][extra].splitlines()
+for line in sorted(set(filter(None, lines))):
+    print(re.sub(r">=", "==", line))
