@@ -229,6 +229,7 @@ def rotate(
 
     key_id: the key that will sign the next generation. device: the name and address it was asked from, if known.
     """
+    began = moment.now
     document, moment = _begin(document, moment)
     session = document.find(session_id)
     if session is None:
@@ -243,7 +244,7 @@ def rotate(
             return Step(None, Rotated(session, replayed=True))
         successor = _successor(session, moment, key_id, device)
         return _step(_put(document, successor), Rotated(successor, behind=behind), keep=session_id)
-    if _answer_was_lost(session, generation, moment):
+    if _answer_was_lost(session, generation, moment, began):
         return Step(None, Rotated(session, replayed=True))
     if moment.policy.on_reuse == "refuse":
         return Step(None, Superseded())
@@ -271,11 +272,15 @@ def _in_grace(session: SessionRecord, moment: Moment) -> tuple[Retired, ...]:
     return tuple(retired for retired in session.retired if moment.now < retired.at + moment.policy.rotation_grace)
 
 
-def _answer_was_lost(session: SessionRecord, generation: int, moment: Moment) -> bool:
-    """Whether an older generation may ask again: in grace; or its successor was never seen; or this very call raised it."""
+def _answer_was_lost(session: SessionRecord, generation: int, moment: Moment, began: int) -> bool:
+    """Whether an older generation may ask again: in grace; or its successor was never seen; or this very call raised it.
+
+    That this call is a repetition doesn't prove the last: a replay whose ending wasn't saved comes here again too.
+    """
     if any(retired.generation == generation for retired in _in_grace(session, moment)):
         return True
-    return generation == session.generation - 1 and (not session.used or moment.repeated)
+    raised_by_this_call = moment.repeated and session.rotated_at >= began
+    return generation == session.generation - 1 and (not session.used or raised_by_this_call)
 
 
 def adopt(document: Document, moment: Moment, *, session_id: bytes, generation: int) -> Step[None]:
