@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["FakeClock"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._contract import StoreContract
+
+__all__ = ["FakeClock", "StoreContract"]
 
 
 class FakeClock:
@@ -29,3 +34,17 @@ class FakeClock:
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward or back, as an operator or NTP may: the monotonic reading stays."""
         self._time += seconds
+
+
+def __getattr__(name: str) -> object:
+    """`StoreContract`, which needs pytest, only when it is asked for."""
+    if name != "StoreContract":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import pytest
+    except ImportError as error:
+        raise ImportError("StoreContract needs pytest: pip install 'jwtguard-middleware[test]'") from error
+    pytest.register_assert_rewrite("jwtguard._contract")
+    from ._contract import StoreContract
+
+    return StoreContract

@@ -1,0 +1,199 @@
+"""A store of one colour, served in the other.
+
+Invariants:
+- Nothing is started before the first call, and nothing crosses a fork: a child makes its own threads and its own loop.
+- A call is handed over under the lock, so it never meets an executor or a loop that `close` has already stopped.
+- Who stops waiting (a cancelled task, a timeout) leaves alone what runs in a thread: it runs to its end.
+- An exception of the inner store passes through as it is. Only what an adapter itself can't do is its own StoreError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from ..errors import StoreError
+from ..forks import renew_after_fork
+from .base import AsyncStore, Loaded, Store, Watched
+
+__all__ = ["InThreads", "OnLoop"]
+
+T = TypeVar("T")
+
+Look = Callable[[], None]
+Watch = Callable[[Callable[[bytes | None], None]], Look | None]
+
+_abandoned: Final[list[object]] = []
+"""Event loops of a parent process. Closing one here would take its descriptors out of the parent's epoll set."""
+
+
+class InThreads:
+    """A blocking store as an AsyncStore: its calls run in threads. One that never waits is called where it is awaited.
+
+    It is `Watched` if the inner store is. A call that hasn't begun when its task is cancelled is never made.
+
+    Arguments: `workers`, the most threads at a time, made as they are needed.
+    """
+
+    watch: Watch
+
+    def __init__(self, store: Store, *, workers: int = 8) -> None:
+        self._store = store
+        self._workers = workers
+        if isinstance(store, Watched):
+            self.watch = store.watch
+        self._renew()
+        renew_after_fork(self)
+
+    def _renew(self) -> None:
+        self._mutex = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def load(self, key: bytes) -> Loaded:
+        return await self._call(partial(self._store.load, key))
+
+    async def save(
+        self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool
+    ) -> bool:
+        return await self._call(
+            partial(self._store.save, key, data, expected=expected, version=version, expires_at=expires_at, ends=ends)
+        )
+
+    async def close(self) -> None:
+        """Let calls that have begun end, then let go of the threads and of what the store holds."""
+        if not self._store.blocking:
+            return self._store.close()
+        with self._mutex:
+            executor, self._executor = self._executor, None
+        closer = ThreadPoolExecutor(1)
+        try:
+            await asyncio.wrap_future(closer.submit(self._close, executor))
+        finally:
+            closer.shutdown(wait=False)
+
+    def _close(self, executor: ThreadPoolExecutor | None) -> None:
+        if executor is not None:
+            executor.shutdown()
+        self._store.close()
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        if not self._store.blocking:
+            return call()
+        return await asyncio.wrap_future(self._submit(call))
+
+    def _submit(self, call: Callable[[], T]) -> Future[T]:
+        with self._mutex:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="jwtguard-store")
+            try:
+                return self._executor.submit(call)
+            except RuntimeError as error:
+                raise StoreError(f"no thread to call the store in: {error}") from error
+
+
+class OnLoop:
+    """An AsyncStore for callers that block: its calls run on one event loop, in a daemon thread of its own.
+
+    It is `Watched` if the inner store is. A call from that loop's own thread would wait for itself: RuntimeError.
+
+    Arguments: `timeout`, seconds to wait for an answer; then StoreError, and the call is cancelled.
+    """
+
+    blocking = True
+    watch: Watch
+
+    def __init__(self, store: AsyncStore, *, timeout: float = 5.0) -> None:
+        self._store = store
+        self._timeout = timeout
+        self._runner: _Runner | None = None
+        if isinstance(store, Watched):
+            self.watch = store.watch
+        self._renew()
+        renew_after_fork(self)
+
+    def _renew(self) -> None:
+        self._mutex = threading.Lock()
+        if self._runner is not None:
+            _abandoned.append(self._runner)
+            self._runner = None
+
+    def load(self, key: bytes) -> Loaded:
+        return self._call(partial(self._store.load, key))
+
+    def save(self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool) -> bool:
+        return self._call(
+            partial(self._store.save, key, data, expected=expected, version=version, expires_at=expires_at, ends=ends)
+        )
+
+    def close(self) -> None:
+        """Close the store, on its loop, then stop the loop. What still waits there is cancelled."""
+        future = self._submit(self._store.close)
+        try:
+            self._result(future)
+        finally:
+            with self._mutex:
+                runner, self._runner = self._runner, None
+            if runner is not None:
+                runner.stop(self._timeout)
+
+    def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return self._result(self._submit(call))
+
+    def _submit(self, call: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        with self._mutex:
+            if self._runner is None:
+                self._runner = _Runner()
+            return self._runner.submit(call)
+
+    def _result(self, future: Future[T]) -> T:
+        try:
+            if not wait_for([future], self._timeout).done:
+                raise StoreError(f"the store didn't answer within {self._timeout:g} s")
+            return future.result()
+        except CancelledError as error:
+            raise StoreError("the store was closed before it answered") from error
+        finally:
+            future.cancel()
+
+
+class _Runner:
+    """An event loop that runs in a thread until it is told to stop."""
+
+    def __init__(self) -> None:
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=_run, args=(started,), name="jwtguard-loop", daemon=True)
+        try:
+            self._thread.start()
+            self._loop, self._stop = started.result()
+        except (OSError, RuntimeError) as error:
+            raise StoreError(f"no event loop to call the store on: {error}") from error
+
+    def submit(self, call: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a blocking call to an async store, from the thread of its own event loop")
+
+        async def perform() -> T:
+            return await call()
+
+        return asyncio.run_coroutine_threadsafe(perform(), self._loop)
+
+    def stop(self, timeout: float) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(timeout)
+
+
+def _run(started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+    async def serve() -> None:
+        stop = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+
+    try:
+        asyncio.run(serve())
+    except OSError as error:  # out of descriptors
+        started.set_exception(error)
