@@ -28,7 +28,7 @@ POLICY = Policy(
 EMPTY = Document.empty("alice")
 
 
-def moment(now: int = NOW, *, everyone: int = 0, repeated: bool = False, **policy: Any) -> Moment:
+def moment(now: int = NOW, *, everyone: Any = 0, repeated: Any = False, **policy: Any) -> Moment:
     """A moment under the defaults, or under a policy that differs from them."""
     return Moment(now, POLICY._replace(**policy), everyone, repeated)
 

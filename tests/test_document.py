@@ -1,4 +1,5 @@
 """The user document: what it is written as, and that nothing else is ever read as one."""
+# ruff: noqa: N802 - names carry the ids of the security checklist
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ times = st.integers(0, 2**50)
 generations = st.integers(1, 10**9)
 ids = st.binary(min_size=16, max_size=16)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
-subjects = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: len(text.encode()) <= 255)
+subjects = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60)
 
 sessions = st.builds(
     SessionRecord,
