@@ -116,6 +116,7 @@ class Authenticator:
 
     def _admitted(self, digest: bytes, entry: Entry) -> Flow[Entry]:
         access = entry.access
+        asked_at = self._clock.monotonic()
         lease, verdict = yield from self._verdict(access, entry.since)
         if isinstance(verdict, Superseded):
             raise TokenSuperseded
@@ -123,7 +124,7 @@ class Authenticator:
             raise ENDED[verdict.reason]
         if verdict is None:
             raise StoreUnavailable("the store is behind, and didn't take over a newer generation")
-        entry = self._on_lease(entry, lease, verdict)
+        entry = self._on_lease(entry, lease, verdict, asked_at)
         self._registry.table.put(digest, entry)
         if needs_touch(verdict.session, self._moment(lease), access.generation):
             yield from self._touch(access, verdict.session, lease)
@@ -163,22 +164,25 @@ class Authenticator:
     def _moment(self, lease: Lease) -> Moment:
         return Moment(lease.store_time(self._clock.monotonic()), self._policy, lease.everyone)
 
-    def _on_lease(self, entry: Entry, lease: Lease, verdict: Admission) -> Entry:
-        """The entry on its new lease. Its scopes are those of the token that the session still has."""
+    def _on_lease(self, entry: Entry, lease: Lease, verdict: Admission, asked_at: float) -> Entry:
+        """The entry on its new lease. Its scopes are those of the token that the session still has. What remains is counted
+        from when it was asked for, before the verdict, so that no delay in between makes it last too long."""
         allowed = verdict.session.scopes
         scopes = tuple(scope for scope in entry.access.scopes if scope in allowed)
         identity = entry.identity if scopes == entry.identity.scopes else self._identity(entry.access, scopes)
-        return entry.admitted(lease, identity, self._clock.monotonic() + verdict.remaining / 1000)
+        return entry.admitted(lease, identity, asked_at + verdict.remaining / 1000)
 
     def _touch(self, access: Access, session: SessionRecord, lease: Lease) -> Flow[None]:
-        """Write down the use, once per lease. What merely says when is dropped if others write; a first use is not, since
+        """Write down the use, once per lease and generation. What merely says when is dropped if others write; a first use is not, since
         replays are judged by it. The answer doesn't depend on either: the token was admitted by what the store says."""
-        if access.session_id in lease.touched:
+        use = (access.session_id, access.generation)
+        if use in lease.touched:
             return
-        lease.touched |= {access.session_id}
+        lease.touched |= {use}
+        is_first = access.generation == session.generation and not session.used
         touching = partial(touch, session_id=access.session_id, generation=access.generation)
         key = document_key(self._tokens.issuer, access.subject)
         try:
-            yield from self._committer.commit(key, access.subject, touching, insist=not session.used)
+            yield from self._committer.commit(key, access.subject, touching, insist=is_first)
         except StoreUnavailable:
             return  # the committer has told its health, and the next lease tries again

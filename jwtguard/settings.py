@@ -22,15 +22,14 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from .errors import ConfigError
-from .patterns import (
+from .patterns import parse_public, parse_rules
+from .values import (
     CONTROLS,
     Wrong,
     choice,
     duration,
     matching,
     nearest,
-    parse_public,
-    parse_rules,
     party,
     redacted,
     shown,
@@ -41,7 +40,7 @@ from .patterns import (
     whole,
 )
 
-__all__ = ["Settings", "VARIABLES", "Variable"]
+__all__ = ["VARIABLES", "Settings", "Variable"]
 
 PREFIX: Final = "JWTGUARD_"
 LARGEST_FILE: Final = 64 * 1024

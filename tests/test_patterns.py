@@ -13,23 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jwtguard.errors import ConfigError
-from jwtguard.patterns import (
-    Pattern,
-    ScopeRule,
-    Wrong,
-    canonical,
-    duration,
-    nearest,
-    parse_public,
-    parse_rules,
-    party,
-    redacted,
-    shown,
-    size_of,
-    span,
-    weakness,
-    whole,
-)
+from jwtguard.patterns import Pattern, ScopeRule, canonical, parse_public, parse_rules
+from jwtguard.values import Wrong, duration, nearest, party, redacted, shown, size_of, span, weakness, whole
 
 
 def test_public_patterns_are_read_as_written() -> None:
