@@ -4,7 +4,8 @@ Invariants:
 - What the transition decides by is fixed before the first attempt: its arguments, and the moment, which is the store's
   clock at the first load (or the document's own, if that is ahead).
 - A save that failed without an answer may have succeeded. It is tried once more, and the transition is told.
-- A save that may have ended something is followed by the invalidation, whatever became of the save.
+- A save that may have ended something is followed by the invalidation, whatever became of the save. One that failed
+  without an answer may land late, so when the commit is over it is followed by another.
 - In one process, one writer per user at a time: the others would only lose their races. Across processes the
   compare-and-swap decides, and the losers back off with full jitter.
 - One deadline for all of it; then StoreUnavailable.
@@ -65,7 +66,9 @@ class Turns:
     def leave(self, key: bytes, turn: Future[None]) -> None:
         """Be done with it, or give up waiting for it; the next one's turn begins if it was one's own."""
         with self._mutex:
-            queue = self._queues[key]
+            queue = self._queues.get(key)
+            if queue is None or turn not in queue:
+                return  # of a flow from before a fork: the child began anew
             was_first = queue[0] is turn
             queue.remove(turn)
             following = queue[0] if queue else None
@@ -113,24 +116,30 @@ class Committer:
         yield from self._registry.know_everyone()
         moment: Moment | None = None
         attempt = 0
-        while True:
-            loaded = yield from self._registry.load(key)
-            document = decode(loaded.data, subject)
-            moment = moment or self._moment(loaded, document)
-            step = transition(document, moment._replace(everyone=self._registry.everyone))
-            if step.document is None:
-                return step
-            try:
-                if (yield from self._save(key, loaded.version, step.document, step.ends)):
+        may_land_late = False
+        try:
+            while True:
+                loaded = yield from self._registry.load(key)
+                document = decode(loaded.data, subject)
+                moment = moment or self._moment(loaded, document)
+                step = transition(document, moment._replace(everyone=self._registry.everyone))
+                if step.document is None:
                     return step
-            except StoreError:
-                if moment.repeated:
-                    raise
-                moment = moment._replace(repeated=True)
-            attempt += 1
-            if not insist or self._clock.monotonic() > deadline:
-                break
-            yield Pause(_jitter(attempt))
+                try:
+                    if (yield from self._save(key, loaded.version, step.document, step.ends)):
+                        return step
+                except StoreError:
+                    may_land_late = may_land_late or step.ends
+                    if moment.repeated:
+                        raise
+                    moment = moment._replace(repeated=True)
+                attempt += 1
+                if not insist or self._clock.monotonic() > deadline:
+                    break
+                yield Pause(_jitter(attempt))
+        finally:
+            if may_land_late:  # a fill may have read between the invalidation and the landing
+                self._registry.ended(key)
         if insist:
             raise StoreUnavailable("gave up: others changed this user's sessions at every attempt")
         return step
