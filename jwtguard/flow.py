@@ -126,7 +126,8 @@ class Wait:
     async def aperform(self, store: AsyncStore) -> Any:
         del store
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(self.future), self.timeout)
+            async with asyncio.timeout(self.timeout):  # wait_for of Python 3.11 may swallow a cancellation
+                return await asyncio.wrap_future(self.future)
         except TimeoutError as error:
             raise StoreUnavailable("gave up waiting for another request at the store") from error
 
