@@ -21,6 +21,10 @@ class Health:
         self._changed = changed
         self.down = False
 
+    def beside(self, verb: str) -> Health:
+        """Another way of using the same store."""
+        return Health(verb, self._changed)
+
     def failed(self, error: BaseException) -> None:
         if not self.down:
             self.down = True
@@ -40,4 +44,4 @@ def _causes(error: BaseException | None) -> str:
     while error is not None and len(parts) < 4:
         parts.append(f"{type(error).__name__}: {error}")
         error = error.__cause__
-    return " <- ".join(parts).replace("\r", " ").replace("\n", " ")
+    return "".join(character if character.isprintable() else " " for character in " <- ".join(parts))

@@ -8,6 +8,7 @@ A lease is what the store said of one user. Invariants:
 - A lease counts from before its load, and from before the last load of what holds for everyone: no answer is older than
   the TTL, whatever took long.
 - The lock is held for bookkeeping only, never while waiting.
+- Nothing from before the store has begun to report is relied on once it has: no ending falls between the two.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Registry:
         self._patience = patience
         self._clock = clock
         self._health = health
+        self._looks = health.beside("tell what has ended")
         self._watch = watch
         self._renew()
         renew_after_fork(self)
@@ -104,7 +106,8 @@ class Registry:
         self._everyone = 0
         self._everyone_at = float("-inf")
         self._endings_of_all = 0
-        self._looking = False
+        self._watching = threading.Lock()
+        self._began_to_look = False
         self._look: Callable[[], None] | None = None
         if self._watch is not None:
             self._look = partial(self._begin_to_look, self._watch)
@@ -126,14 +129,18 @@ class Registry:
         try:
             self._look()
         except StoreError as error:
-            self._health.failed(error)
+            self._looks.failed(error)
+        else:
+            self._looks.worked()
 
     def _begin_to_look(self, watch: Watch) -> None:
-        """The first look: only now does the store open anything."""
-        with self._mutex:
-            if not self._looking:
-                self._looking = True
-                self._look = watch(self.ended)
+        """The first look: only now does the store open anything. If it can't, the next look is the first one again."""
+        with self._watching:  # a lock of its own: the store may report while it begins
+            if not self._began_to_look:
+                look = watch(self.ended)
+                self.ended(None)
+                self._look = look
+                self._began_to_look = True
         self.look()
 
     # -- endings -----------------------------------------------------------------------------------------------------------
