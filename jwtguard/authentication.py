@@ -173,8 +173,9 @@ class Authenticator:
         return entry.admitted(lease, identity, asked_at + verdict.remaining / 1000)
 
     def _touch(self, access: Access, session: SessionRecord, lease: Lease) -> Flow[None]:
-        """Write down the use, once per lease and generation. What merely says when is dropped if others write; a first use is not, since
-        replays are judged by it. The answer doesn't depend on either: the token was admitted by what the store says."""
+        """Write down the use, once per lease and generation. What merely says when is dropped if others write; a first use
+        is not, since replays are judged by it. The answer depends on neither: the store admitted the token.
+        """
         use = (access.session_id, access.generation)
         if use in lease.touched:
             return

@@ -41,7 +41,8 @@ class Lease:
         self.now = now
         self.everyone = everyone
         self.until = until
-        self.touched: frozenset[bytes] = frozenset()
+        self.touched: frozenset[tuple[bytes, int]] = frozenset()
+        """The uses that were written down under it: session and generation."""
 
     def store_time(self, monotonic: float) -> int:
         """The store's clock at another moment, in ms."""
