@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace as replace_fields
 
@@ -19,12 +19,12 @@ from .authentication import ENDED, Tell
 from .clock import Clock
 from .commits import Committer
 from .context import current_device, current_identity, forbid_storing
-from .document import MAX_SESSIONS, Document, SessionRecord, decode, document_key, everyone_key
+from .document import MAX_SESSIONS, Reason, SessionRecord, decode, document_key, everyone_key
 from .errors import LimitReached, RefreshReused, RefreshSuperseded, TokenInvalid
 from .flow import Call, Flow
 from .inputs import checked_claims, checked_scopes, checked_subject, milliseconds
 from .model import Device, Identity, Session, TokenPair
-from .policy import Ended, Moment, Policy, Superseded, active_sessions
+from .policy import Ended, Moment, Policy, Superseded, active_sessions, why_over
 from .registry import Registry
 from .tokens import ID_BYTES, LATEST, Refresh, Tokens, bearer_text, id_of_text, text_of_id
 from .transitions import (
@@ -49,6 +49,14 @@ __all__ = ["Operations"]
 T = TypeVar("T")
 
 ClaimsLoader = Callable[[str], Any]
+
+
+class _Claims(NamedTuple):
+    """Custom claims. `own` are the login's, which ride in the refresh token; `all` has those of the hook too, as they are
+    now: what the hook doesn't give any more is gone with the next rotation."""
+
+    own: dict[str, Any]
+    all: dict[str, Any]
 
 
 class Operations:
@@ -164,9 +172,7 @@ class Operations:
         step = yield from self._commit(asked.subject, rotating)
         return self._answer_refresh(asked, step.outcome, custom)
 
-    def _answer_refresh(
-        self, asked: Refresh, outcome: Rotated | Reused | Superseded | Ended, custom: dict[str, Any]
-    ) -> TokenPair:
+    def _answer_refresh(self, asked: Refresh, outcome: Rotated | Reused | Superseded | Ended, custom: _Claims) -> TokenPair:
         if isinstance(outcome, Ended):
             raise ENDED[outcome.reason]
         if isinstance(outcome, Reused | Superseded):
@@ -177,12 +183,12 @@ class Operations:
         self._tell("refresh_replayed" if outcome.replayed else "refreshed", asked.subject, asked.session_id)
         return self._pair(asked.subject, outcome.session, custom)
 
-    def _claims(self, user: str, claims: dict[str, Any]) -> Flow[dict[str, Any]]:
+    def _claims(self, user: str, own: dict[str, Any]) -> Flow[_Claims]:
         if self._claims_loader is None:
-            return claims
-        return checked_claims({**claims, **(yield Call(self._claims_loader, (user,)))})
+            return _Claims(own, own)
+        return _Claims(own, checked_claims({**own, **(yield Call(self._claims_loader, (user,)))}))
 
-    def _pair(self, user: str, session: SessionRecord, custom: dict[str, Any]) -> TokenPair:
+    def _pair(self, user: str, session: SessionRecord, custom: _Claims) -> TokenPair:
         """The tokens of a session's current generation: a function of what is stored, so a retry gets the same bytes."""
         issued_at = session.rotated_at // 1000
         ends_at = min(session.expires_at, session.opened_at + self._policy.session_ttl) // 1000
@@ -196,16 +202,16 @@ class Operations:
             issued_at=issued_at,
             expires_at=access_until,
             scopes=session.scopes,
-            claims=custom,
+            claims=custom.all,
         )
         refresh = self._tokens.mint_refresh(
-            user, token_id, key_id=session.key_id, issued_at=issued_at, expires_at=refresh_until, claims=custom
+            user, token_id, key_id=session.key_id, issued_at=issued_at, expires_at=refresh_until, claims=custom.own
         )
         forbid_storing()
         expires_in = max(0, access_until - int(self._clock.time()))
         return TokenPair(access, refresh, expires_in, text_of_id(session.id))
 
-    def _check_that_it_fits(self, user: str, session: SessionRecord, custom: dict[str, Any]) -> None:
+    def _check_that_it_fits(self, user: str, session: SessionRecord, custom: _Claims) -> None:
         """Mint once for nothing, so that a token too long is refused before its session exists. Raises ValueError."""
         late = LATEST * 1000
         longest = replace_fields(session, generation=999_999_999, rotated_at=late, expires_at=late, opened_at=late)
@@ -221,10 +227,9 @@ class Operations:
     def logout_by_refresh_token(self, refresh_token: str | bytes) -> Flow[None]:
         """End the session of a refresh token, of whatever generation. Raises a RefreshError, or SessionEnded."""
         asked = self._tokens.read_refresh(bearer_text(refresh_token))
-        step = yield from self._commit(asked.subject, partial(end_one, session_id=asked.session_id))
+        step = yield from self._end(asked.subject, partial(end_one, session_id=asked.session_id))
         if not step.outcome:
-            document = yield from self._document(asked.subject)
-            raise ENDED[document.why_ended(asked.session_id)]
+            raise ENDED[(yield from self._why_over(asked))]
         self._tell("revoked", asked.subject, asked.session_id)
 
     def revoke(self, subject: object, session_id: str) -> Flow[bool]:
@@ -233,7 +238,7 @@ class Operations:
         target = id_of_text(session_id)
         if target is None:
             return False
-        step = yield from self._commit(user, partial(end_one, session_id=target))
+        step = yield from self._end(user, partial(end_one, session_id=target))
         if step.outcome:
             self._tell("revoked", user, target)
         return step.outcome
@@ -243,14 +248,14 @@ class Operations:
         keep = id_of_text(identity.session_id)
         if keep is None:
             raise TokenInvalid("the anonymous identity has no sessions")
-        step = yield from self._commit(identity.subject, partial(end_others, keep=keep))
+        step = yield from self._end(identity.subject, partial(end_others, keep=keep))
         self._tell("revoked", identity.subject, None)
         return step.outcome
 
     def revoke_all(self, subject: object) -> Flow[int]:
         """End all sessions of a user. Answers how many."""
         user = checked_subject(subject)
-        step = yield from self._commit(user, end_all)
+        step = yield from self._end(user, end_all)
         self._tell("revoked", user, None)
         return step.outcome
 
@@ -267,7 +272,7 @@ class Operations:
         if target is None:
             return False
         ending = partial(end_listed, session_id=target, listing=asked.listing)
-        step = yield from self._commit(asked.subject, ending)
+        step = yield from self._end(asked.subject, ending)
         if step.outcome is None:
             raise TokenInvalid("the ticket was used, or the sessions that it lists have changed")
         if step.outcome:
@@ -284,9 +289,21 @@ class Operations:
         current = current_identity().session_id
         return [_session(user, record).as_current(current) for record in records]
 
-    def _document(self, user: str) -> Flow[Document]:
-        loaded = yield from self._registry.load(document_key(self._issuer, user))
-        return decode(loaded.data, user)
+    def _why_over(self, asked: Refresh) -> Flow[Reason]:
+        """Why a session that is not active isn't."""
+        loaded = yield from self._registry.load(document_key(self._issuer, asked.subject))
+        document = decode(loaded.data, asked.subject)
+        session = document.find(asked.session_id)
+        if session is None:
+            return document.why_ended(asked.session_id)
+        return why_over(session, Moment(loaded.now, self._policy, self._registry.everyone))
+
+    def _end(self, user: str, transition: Transition[T]) -> Flow[Step[T]]:
+        """Commit an ending. What another process has ended already, this one may not know yet: it does from here on."""
+        try:
+            return (yield from self._commit(user, transition))
+        finally:
+            self._registry.ended(document_key(self._issuer, user))
 
     def _commit(self, user: str, transition: Transition[T]) -> Flow[Step[T]]:
         return self._committer.commit(document_key(self._issuer, user), user, transition)
