@@ -33,16 +33,16 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "jwtguard needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version`: run make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -qq --upgrade pip
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[fastapi]' uvicorn websockets
+	$(BIN)/python -m pip install -qq --editable '.[fastapi]' uvicorn websockets
 	touch $@
 
 $(VENV)/test.stamp: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install -qq --editable '.[test]'
 	touch $@
 
 $(VENV)/dev.stamp: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	$(BIN)/python -m pip install -qq --editable '.[test,dev]'
 	touch $@
