@@ -1,0 +1,512 @@
+"""Every interleaving of fills, endings, rotations and evictions. Enumerated, not sampled.
+
+Each actor is a flow that is driven step by step: one step performs a need against the store, the next hands the result to
+the flow, so that what others do may fall between what was read and what becomes of it. All orders of all steps are run,
+from the beginning each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any, ClassVar
+
+import pytest
+from cachetools import LRUCache
+from documents import fresh, moment, saved, with_sessions
+from msgspec.structs import replace
+from rig import ALICE, ISSUER, ModelStore, Rig
+
+from jwtguard import registry as registry_module
+from jwtguard.commits import Committer
+from jwtguard.document import Document, decode, encode
+from jwtguard.errors import AuthError, StoreError, StoreUnavailable
+from jwtguard.flow import Flow, Load, Need, Pause, Save, Wait
+from jwtguard.model import Identity
+from jwtguard.recall import Lease, digest_of
+from jwtguard.registry import Registry
+from jwtguard.stores.base import Loaded
+from jwtguard.testing import FakeClock
+from jwtguard.tokens import Access, text_of_id
+from jwtguard.transitions import end_one, open_session, rotate
+
+CLOCK = FakeClock()
+NOW = int(CLOCK.time() * 1000)
+SID = fresh(1).id
+FIRST, SECOND = b"first generation", b"second generation"
+
+
+def _used(document: Document) -> Document:
+    return replace(document, sessions=tuple(replace(session, used=True) for session in document.sessions))
+
+
+ONE_SESSION = encode(_used(with_sessions(1, now=NOW - 1000)))
+
+
+class KnownTokens:
+    """Two tokens of one session, without cryptography: this is about order."""
+
+    issuer = ISSUER
+    _known: ClassVar = {FIRST: 1, SECOND: 2}
+
+    def read_access(self, token: bytes) -> Access:
+        return Access("alice", SID, self._known[token], (), CLOCK.time() + 600, {})
+
+
+class Actor:
+    """A flow, a step at a time. `whole_loads`: a load is handed on in the step that reads, which nobody can tell for a flow
+    that publishes nothing of it."""
+
+    def __init__(self, world: World, start: Callable[[], Flow[Any]], *, whole_loads: bool = False) -> None:
+        self._world = world
+        self._start = start
+        self._whole_loads = whole_loads
+        self._flow: Flow[Any] | None = None
+        self._need: Need | None = None
+        self._result: tuple[Any, BaseException | None] | None = None
+        self.finished = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.began_over = False
+
+    @property
+    def running(self) -> bool:
+        return self._flow is not None and not self.finished
+
+    def ready(self) -> bool:
+        waits = isinstance(self._need, Wait) and not self._need.future.done()
+        return not self.finished and not waits
+
+    def step(self) -> None:
+        if self._flow is None:
+            self.began_over = self._world.over
+            self._flow = self._start()
+            self._resume(None, None)
+        elif self._result is None:
+            self._result = self._performed()
+            if isinstance(self._need, Wait | Pause) or (self._whole_loads and isinstance(self._need, Load)):
+                self._resume(*self._result)
+        else:
+            self._resume(*self._result)
+
+    def cancel(self) -> None:
+        if self.running:
+            self._resume(None, asyncio.CancelledError())
+
+    def _performed(self) -> tuple[Any, BaseException | None]:
+        assert self._need is not None
+        try:
+            return self._world.perform(self._need), None
+        except StoreError as error:
+            return None, error
+
+    def _resume(self, result: Any, error: BaseException | None) -> None:
+        assert self._flow is not None
+        self._result = None
+        try:
+            self._need = self._flow.send(result) if error is None else self._flow.throw(error)
+        except StopIteration as stop:
+            self.value = stop.value
+            self.finished = True
+        except (AuthError, StoreUnavailable, asyncio.CancelledError) as problem:
+            self.error = problem
+            self.finished = True
+
+
+class Once:
+    """An actor of one step. `when`: not before this holds."""
+
+    def __init__(self, act: Callable[[], None], when: Callable[[], bool] = lambda: True) -> None:
+        self._act = act
+        self._when = when
+        self.finished = False
+
+    def ready(self) -> bool:
+        return not self.finished and self._when()
+
+    def step(self) -> None:
+        self.finished = True
+        self._act()
+
+
+class World:
+    """A guard's parts over a store with one session, some actors, and what must hold whatever their order."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.rig = Rig(clock=CLOCK, tokens=KnownTokens(), **settings)
+        self.store: ModelStore = self.rig.model
+        self.store.documents[ALICE] = (ONE_SESSION, b"version0")
+        self.registry = self.rig.registry
+        self.registry._everyone_at = CLOCK.monotonic()
+        self.actors: list[Actor | Once] = []
+        self.fills: list[Actor] = []
+        self.enders: list[Actor] = []
+        self.is_over: Callable[[], bool] = lambda: any(ender.finished and ender.error is None for ender in self.enders)
+        self.sees_endings_at_once = True
+        self.may_fail_with: tuple[type[BaseException], ...] = ()
+
+    @property
+    def over(self) -> bool:
+        return self.is_over()
+
+    def perform(self, need: Need) -> Any:
+        return None if isinstance(need, Pause) else need.perform(self.store)
+
+    # -- who takes part
+
+    def fill(self, token: bytes = FIRST) -> Actor:
+        actor = Actor(self, lambda: self.rig.authenticator.authenticate(token))
+        self.actors.append(actor)
+        self.fills.append(actor)
+        return actor
+
+    def ending(self, start: Callable[[Rig], Flow[Any]]) -> Actor:
+        actor = Actor(self, partial(start, self.rig), whole_loads=True)
+        self.actors.append(actor)
+        self.enders.append(actor)
+        return actor
+
+    def rotation(self) -> Actor:
+        rotating = partial(rotate, session_id=SID, generation=1, key_id="keyid-01")
+        actor = Actor(self, lambda: self.rig.committer.commit(ALICE, "alice", rotating), whole_loads=True)
+        self.actors.append(actor)
+        return actor
+
+    def push_out(self) -> None:
+        """Another user's lease, where there is room for just one."""
+
+        def publish() -> None:
+            now = CLOCK.monotonic()
+            with self.registry._mutex:
+                self.registry._leases[b"bob"] = Lease(0, data=None, began=now, now=NOW, everyone=0, until=now)
+
+        self.actors.append(Once(publish))
+
+    # -- what must hold
+
+    def check(self) -> None:
+        if self.over and self.sees_endings_at_once:
+            self.check_nothing_is_left()
+
+    def check_nothing_is_left(self) -> None:
+        for token in (FIRST, SECOND):
+            entry = self.registry.table.get(digest_of(token))
+            assert entry is None or not self.registry.table.is_good(entry), "a token of an ended session is known as good"
+        for key, lease in self.registry._leases.items():
+            assert key != ALICE or not self._admits(lease), "a lease from before the ending is published"
+
+    @staticmethod
+    def _admits(lease: Lease) -> bool:
+        session = decode(lease.data, "alice").find(SID)
+        return lease.alive and session is not None and session.opened_at > lease.everyone
+
+    def check_end(self) -> None:
+        assert all(actor.finished or isinstance(actor, Once) for actor in self.actors), "some wait for each other"
+        assert self.rig.is_at_rest(), "a flight or a turn is left behind"
+        for fill in self.fills:
+            assert not (fill.began_over and isinstance(fill.value, Identity)), "an ended session was let in"
+            assert isinstance(fill.error, (AuthError, asyncio.CancelledError, *self.may_fail_with, type(None)))
+        for token in self._tokens_there_are():
+            outcome = self._afterwards(token)
+            assert isinstance(outcome, AuthError if self.over else Identity), f"{token!r} after it all: {outcome!r}"
+
+    def _tokens_there_are(self) -> list[bytes]:
+        session = decode(self.store.documents[ALICE][0], "alice").find(SID)
+        return [FIRST, SECOND][: 2 if session is None else session.generation]
+
+    def _afterwards(self, token: bytes) -> Identity | AuthError:
+        if self.over:
+            assert self.registry.recall(token) is None, "an ended session was let in"
+        try:
+            return self.rig.do(self.rig.authenticator.authenticate(token))
+        except AuthError as error:
+            return error
+
+
+Scenario = Callable[..., World]
+
+
+def every_order(scenario: Scenario, **settings: Any) -> int:
+    """Run a scenario in every order of its steps. Answers how many there are."""
+    prefix: list[int] = []
+    for number in count(1):
+        taken: list[tuple[int, int]] = []
+        world = scenario(**settings)
+        while ready := [actor for actor in world.actors if actor.ready()]:
+            choice = prefix[len(taken)] if len(taken) < len(prefix) else 0
+            taken.append((choice, len(ready)))
+            ready[choice].step()
+            world.check()
+        world.check_end()
+        while taken and taken[-1][0] + 1 == taken[-1][1]:
+            taken.pop()
+        if not taken:
+            return number
+        prefix = [choice for choice, _ in taken[:-1]] + [taken[-1][0] + 1]
+    raise AssertionError
+
+
+# -- the scenarios ---------------------------------------------------------------------------------------------------------
+
+
+def revoke(rig: Rig) -> Flow[Any]:
+    return rig.operations.revoke("alice", text_of_id(SID))
+
+
+def revoke_all(rig: Rig) -> Flow[Any]:
+    return rig.operations.revoke_all("alice")
+
+
+def revoke_everyone(rig: Rig) -> Flow[Any]:
+    return rig.operations.revoke_everyone()
+
+
+def login_elsewhere(rig: Rig) -> Flow[Any]:
+    """A login that takes the session's place, as there is room for one."""
+    opening = partial(open_session, session=fresh(2), limit=1)
+    return rig.committer.commit(ALICE, "alice", opening)
+
+
+def replay(rig: Rig) -> Flow[Any]:
+    """An old refresh token comes back: theft."""
+    rotating = partial(rotate, session_id=SID, generation=0, key_id="keyid-01")
+    return rig.committer.commit(ALICE, "alice", rotating)
+
+
+def two_fills(ending: Callable[[Rig], Flow[Any]], **settings: Any) -> World:
+    world = World(**settings)
+    world.fill()
+    world.fill()
+    world.ending(ending)
+    return world
+
+
+def with_rotation(**settings: Any) -> World:
+    world = World(size=1, **settings)
+    world.fill()
+    world.ending(revoke)
+    world.rotation()
+    world.push_out()
+    return world
+
+
+def with_push_out(**settings: Any) -> World:
+    """Two fills of different generations, a lease pushed out, and an ending."""
+    world = World(size=1, **settings)
+    world.fill()
+    world.ending(revoke)
+    world.push_out()
+    world.fill()
+    return world
+
+
+def of_everyone(**settings: Any) -> World:
+    """What holds for everyone is too old to go by, so that every fill loads it first."""
+    world = World(**settings)
+    world.registry._everyone_at = float("-inf")
+    world.fill()
+    world.ending(revoke_everyone)
+    return world
+
+
+def two_endings(**settings: Any) -> World:
+    world = World(**settings)
+    world.fill()
+    world.ending(revoke)
+    world.ending(revoke_all)
+    return world
+
+
+def from_elsewhere(fills: int, reads: int, **settings: Any) -> World:
+    """Another process ends the session, and the store reports it to whoever looks."""
+    reports: list[bytes | None] = []
+
+    def watch(ended: Callable[[bytes | None], None]) -> Callable[[], None]:
+        def look() -> None:
+            while reports:
+                ended(reports.pop())
+
+        return look
+
+    world = World(watch=watch, **settings)
+    world.sees_endings_at_once = False
+    world.is_over = lambda: world.store.documents[ALICE][1] != b"version0"
+
+    def end_it() -> None:
+        document = saved(end_one(decode(ONE_SESSION, "alice"), moment(NOW), session_id=SID))
+        world.store.swap(ALICE, encode(document), b"version0", b"version1")
+        reports.append(ALICE)
+
+    def read() -> None:
+        assert world.registry.recall(FIRST) is None or not world.over, "an ended session was let in"
+
+    for _ in range(fills):
+        world.fill()
+    world.actors += [Once(end_it), Once(world.registry.look), *[Once(read)] * reads]
+    return world
+
+
+class _LateStore(ModelStore):
+    """A store whose first save is answered with an error, and lands later, or never."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.in_flight: list[tuple[Any, ...]] = []
+        self.failed = False
+
+    def save(self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool) -> bool:
+        if not self.failed:
+            self.failed = True
+            self.in_flight.append((key, data, expected, version))
+            raise StoreError("no answer in time")
+        return super().save(key, data, expected=expected, version=version, expires_at=expires_at, ends=ends)
+
+    def land(self) -> None:
+        self.swap(*self.in_flight.pop())
+
+
+def landing_late(ending: Callable[[Rig], Flow[Any]], **settings: Any) -> World:
+    """A save without an answer takes effect at any later time, also when it has been tried again."""
+    world = World(**settings)
+    store = _LateStore(CLOCK)
+    store.documents = world.store.documents
+    world.store = world.rig.model = world.rig.store = store
+    world.fill()
+    world.ending(ending)
+    world.actors.append(Once(store.land, when=lambda: bool(store.in_flight)))
+    return world
+
+
+def cancelled_fill(**settings: Any) -> World:
+    """One of two fills is cancelled, at any time."""
+    world = World(**settings)
+    first = world.fill()
+    world.fill()
+    world.ending(revoke)
+    world.actors.append(Once(first.cancel, when=lambda: first.running))
+    return world
+
+
+def failed_load(**settings: Any) -> World:
+    """One load fails, whichever it is."""
+    world = World(**settings)
+    world.fill()
+    world.fill()
+    world.fill()
+
+    def fail_once(_key: bytes) -> None:
+        world.store.on_load = lambda _key: None
+        raise StoreError("down for a moment")
+
+    def begin_to_fail() -> None:
+        world.store.on_load = fail_once
+
+    world.may_fail_with = (StoreUnavailable,)
+    world.actors.append(Once(begin_to_fail))
+    return world
+
+
+def newer_generation(**settings: Any) -> World:
+    """The session was rotated elsewhere; here the first generation is cached, and the second comes."""
+    world = World(**settings)
+    world.rig.do(world.rig.authenticator.authenticate(FIRST))
+    rotating = partial(rotate, session_id=SID, generation=1, key_id="keyid-01")
+    rotated = saved(rotating(decode(ONE_SESSION, "alice"), moment(NOW)))
+    world.store.documents[ALICE] = (encode(_used(rotated)), b"version1")
+    world.fill(SECOND)
+    world.fill()
+    world.ending(revoke)
+    return world
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "two fills, revoke": partial(two_fills, revoke),
+    "two fills, revoke all": partial(two_fills, revoke_all),
+    "two fills, revoke everyone": partial(two_fills, revoke_everyone),
+    "two fills, eviction by a login": partial(two_fills, login_elsewhere),
+    "two fills, reuse": partial(two_fills, replay),
+    "fill, revoke, rotate, push-out": with_rotation,
+    "fill, revoke, push-out, fill": with_push_out,
+    "fill of everyone, revoke everyone": of_everyone,
+    "fill, revoke, revoke all": two_endings,
+    "two fills, ended elsewhere, look": partial(from_elsewhere, 2, 0),
+    "fill, ended elsewhere, look, two reads": partial(from_elsewhere, 1, 2),
+    "fill, revoke that lands late": partial(landing_late, revoke),
+    "fill, eviction that lands late": partial(landing_late, login_elsewhere),
+    "fill, cancelled fill, revoke": cancelled_fill,
+    "three fills, a failing load": failed_load,
+    "two fills of two generations, revoke": newer_generation,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("jwtguard"), "disabled", True)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_order_lets_an_ended_session_in_or_leaves_anything_behind(name: str) -> None:
+    orders = every_order(SCENARIOS[name])
+    assert orders > 30
+
+
+# -- the check can fail ----------------------------------------------------------------------------------------------------
+
+
+class PublishesStaleFills(Registry):
+    def _kill(self, leases: list[bytes], flights: list[bytes]) -> None:
+        super()._kill(leases, [])
+
+
+class LetsPushedOutLeasesLive(Registry):
+    def _renew(self) -> None:
+        super()._renew()
+        self._leases: LRUCache[bytes, Lease] = LRUCache(self._size)  # type: ignore[assignment]
+
+
+class LetsReplacedLeasesLive(Registry):
+    def _publish(self, key: bytes, flight: registry_module._Flight, loaded: Loaded, began: float) -> Lease:
+        self._leases.pop(key, None)
+        return super()._publish(key, flight, loaded, began)
+
+
+class TrustsOneInvalidation(Registry):
+    def ended(self, key: bytes | None) -> None:
+        if not getattr(self, "told", False):
+            self.told = True
+            super().ended(key)
+
+
+class NeverLooks(Registry):
+    def look(self) -> None: ...
+
+
+class InvalidatesBeforeItSaves(Committer):
+    def _save(self, key: bytes, expected: bytes | None, document: Document, ends: bool) -> Flow[bool]:
+        self._registry.ended(key)
+        saved: bool = yield Save(
+            key, encode(document), expected=expected, version=b"version1", expires_at=0, ends=ends, timeout=1
+        )
+        return saved
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("two fills, revoke", {"registry": PublishesStaleFills}),
+        ("two fills, revoke everyone", {"registry": PublishesStaleFills}),
+        ("fill, revoke, push-out, fill", {"registry": LetsPushedOutLeasesLive}),
+        ("two fills of two generations, revoke", {"registry": LetsReplacedLeasesLive}),
+        ("fill, revoke that lands late", {"registry": TrustsOneInvalidation}),
+        ("two fills, ended elsewhere, look", {"registry": NeverLooks}),
+        ("fill, ended elsewhere, look, two reads", {"registry": NeverLooks}),
+        ("two fills, eviction by a login", {"committer": InvalidatesBeforeItSaves}),
+        ("two fills, reuse", {"committer": InvalidatesBeforeItSaves}),
+    ],
+)
+def test_what_is_broken_is_found(name: str, broken: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError, match=r"ended session|before the ending|after it all"):
+        every_order(SCENARIOS[name], **broken)
