@@ -6,19 +6,22 @@ request is ever in it, nor an error's message: only what its class says.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from .errors import AuthError, JWTGuardError
+from .errors import ConfigError, JWTGuardError
 
 __all__ = ["NO_CONTENT", "Answer", "answer_json", "answer_to"]
 
+logger = logging.getLogger("jwtguard")
+
 ErrorHook = Callable[[Exception, dict[str, Any]], dict[str, Any] | None]
 
-_NOT_STORED = ("Cache-Control", "no-store")
+_NOT_STORED: Final = ("Cache-Control", "no-store")
 
 
 class Answer(NamedTuple):
@@ -29,7 +32,7 @@ class Answer(NamedTuple):
     body: bytes = b""
 
 
-NO_CONTENT = Answer(204, (_NOT_STORED,))
+NO_CONTENT: Final = Answer(204, (_NOT_STORED,))
 
 
 def answer_json(value: object) -> Answer:
@@ -42,7 +45,12 @@ def answer_to(error: JWTGuardError, *, realm: str, on_error: ErrorHook | None = 
 
     realm: for the challenge. on_error: may answer another body, a JSON object. grant: whether a refresh token was to be
     exchanged, so that the body carries an OAuth error (RFC 6749 section 5.2).
+
+    A ConfigError is raised again: it tells the developer what to mend, and a client nothing.
     """
+    if isinstance(error, ConfigError):
+        raise error
+    error_code = "invalid_grant" if grant and error.status == HTTPStatus.UNAUTHORIZED else error.error
     problem: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
@@ -52,18 +60,29 @@ def answer_to(error: JWTGuardError, *, realm: str, on_error: ErrorHook | None = 
         **error.members(),
     }
     if grant:
-        problem["error"] = "invalid_grant" if isinstance(error, AuthError) else error.error or error.code
-    if on_error is not None:
-        problem = on_error(error, problem) or problem
+        problem["error"] = error_code or error.code
     headers = [("Content-Type", "application/problem+json"), _NOT_STORED, *error.headers().items()]
     if error.challenges:
-        headers.append(("WWW-Authenticate", _challenge(error, realm)))
-    return Answer(error.status, tuple(headers), msgspec.json.encode(problem))
+        headers.append(("WWW-Authenticate", _challenge(error, realm, error_code)))
+    logger.info("refused: %d %s", error.status, error.code)
+    return Answer(error.status, tuple(headers), _body(error, problem, on_error))
 
 
-def _challenge(error: JWTGuardError, realm: str) -> str:
+def _body(error: JWTGuardError, problem: dict[str, Any], on_error: ErrorHook | None) -> bytes:
+    """The problem as JSON, as the app wants it. What goes wrong in the app's own hook is logged, and changes no answer."""
+    plain = msgspec.json.encode(problem)
+    if on_error is None:
+        return plain
+    try:
+        return msgspec.json.encode(on_error(error, problem) or problem)
+    except Exception:  # another party's code, and the request is refused already
+        logger.exception("on_error failed for %s", error.code)
+        return plain
+
+
+def _challenge(error: JWTGuardError, realm: str, error_code: str | None) -> str:
     parameters = {"realm": realm}
-    if error.error is not None:
-        parameters["error"] = error.error
+    if error_code is not None:
+        parameters["error"] = error_code
     parameters |= error.challenge_parameters()
     return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())

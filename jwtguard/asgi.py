@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from .answers import Answer, answer_to
+from .answers import Answer
 from .context import IDENTITY, NO_STORE, REQUEST
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, JWTGuardError, RequestInvalid
@@ -37,9 +37,12 @@ SUBPROTOCOL: Final = "jwtguard.bearer"
 POLICY_VIOLATION: Final = 1008
 """The close code for a WebSocket that is refused where the server can't send an answer (RFC 6455 section 7.4.1)."""
 
-_FORGED: Final = frozenset(
-    {b"remote-user", b"remote_user", b"jwtguard-identity", b"jwtguard_identity", b"jwtguard.identity"}
-)
+_FORGED: Final = frozenset({b"remote-user", b"jwtguard-identity"})
+_FORGED_LENGTHS: Final = frozenset(map(len, _FORGED))
+_DASHES: Final = bytes.maketrans(b"_.", b"--")
+
+_STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"})
+"""The messages with which an app begins its answer."""
 
 
 class Permissions:
@@ -68,15 +71,27 @@ class JWTGuardMiddleware:
         self.endpoints = Endpoints(guard.core, self._gate, self.default_prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+        kind = scope["type"]
+        if kind not in ("http", "websocket"):
+            await self._pass_lifespan(scope, receive, send)
             return
-        if scope["type"] not in ("http", "websocket"):
-            raise RuntimeError(f"jwtguard can't guard a scope of type {scope['type']!r}")
         sending = _Sending(scope, send)
         request = REQUEST.set(scope)
         try:
-            await self._pass_or_answer(scope, receive, sending)
+            authorization = take_authorization(scope)
+            if kind == "websocket":
+                authorization += _token_of_subprotocol(scope, sending)
+            elif (found := self._find(scope)) is not None:
+                set_identity(scope, ANONYMOUS)
+                await self.serve(found, authorization, scope, receive, sending)
+                return
+            identity = self._gate.recall(authorization[0]) if len(authorization) == 1 else None
+            if identity is None:
+                identity = await self._admit(scope, authorization)
+            elif self._gate.has_scope_rules:
+                self._gate.check_rules(identity, method_of(scope), path_of(scope))
+            set_identity(scope, identity)
+            await self._app(scope, receive, sending)
         except JWTGuardError as error:
             if sending.started:
                 raise
@@ -84,26 +99,20 @@ class JWTGuardMiddleware:
         finally:
             REQUEST.reset(request)
 
-    async def _pass_or_answer(self, scope: Scope, receive: Receive, sending: _Sending) -> None:
-        authorization = take_authorization(scope)
-        if scope["type"] == "websocket":
-            authorization += _token_of_subprotocol(scope, sending)
-        elif self.endpoints.prefix is not None:
-            found = self.endpoints.find(scope["method"], path_of(scope))
-            if found is not None:
-                set_identity(scope, ANONYMOUS)
-                await self.serve(found, authorization, scope, receive, sending)
-                return
-        identity = self._gate.recall(authorization[0]) if len(authorization) == 1 else None
-        if identity is None:
-            identity = await self._admit(scope, authorization)
-        elif self._gate.has_scope_rules:
-            self._gate.check_rules(identity, scope.get("method", "GET"), path_of(scope))
-        set_identity(scope, identity)
-        await self._app(scope, receive, sending)
+    async def _pass_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            raise RuntimeError(f"jwtguard can't guard a scope of type {scope['type']!r}")
+        await self._app(scope, receive, send)
+
+    def _find(self, scope: Scope) -> tuple[Endpoint, str] | None:
+        """The endpoint that an HTTP request is for."""
+        prefix = self.endpoints.prefix
+        if prefix is None or prefix not in scope["path"]:
+            return None
+        return self.endpoints.find(scope["method"], path_of(scope))
 
     async def _admit(self, scope: Scope, authorization: list[bytes]) -> Identity:
-        method = scope.get("method", "GET")
+        method = method_of(scope)
         if not authorization and method == "OPTIONS":
             names = {name for name, _ in scope["headers"]}
             if is_preflight(method, b"origin" in names, b"access-control-request-method" in names):
@@ -113,7 +122,7 @@ class JWTGuardMiddleware:
 
     async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an error. An integration lets it out instead, to where the app handles errors."""
-        await send_answer(self.answer_to(error), scope, receive, send)
+        await send_answer(self.endpoints.refuse(error), scope, receive, send)
 
     async def serve(
         self, found: tuple[Endpoint, str], authorization: list[bytes], scope: Scope, receive: Receive, send: Send
@@ -129,16 +138,12 @@ class JWTGuardMiddleware:
         try:
             request = await _endpoint_request(endpoint, session_id, authorization, scope, receive)
         except RequestInvalid as error:
-            return self.endpoints.refuse(endpoint, error)
+            return self.endpoints.refuse(error, endpoint)
         return await self._guard.complete(self.endpoints.answer(endpoint, request))
-
-    def answer_to(self, error: JWTGuardError) -> Answer:
-        """The answer that an error becomes."""
-        return answer_to(error, realm=self._guard.settings.realm, on_error=self._guard.core.hooks.on_error)
 
 
 class _Sending:
-    """`send` for the app: notes whether an answer has begun, and completes its first message.
+    """`send` for the app: notes whether an answer has begun, and completes the message that begins it.
 
     An answer to a request that got tokens is not to be stored (RFC 6749 section 5.1); a WebSocket that was opened with the
     token's subprotocol has it selected where the app selects none.
@@ -153,7 +158,7 @@ class _Sending:
         self.offered = False
 
     def __call__(self, message: Message) -> Awaitable[None]:
-        if not self.started:
+        if message["type"] in _STARTS:
             self.started = True
             if message["type"] == "http.response.start" and NO_STORE in self._scope:
                 kept = [header for header in message.get("headers", ()) if header[0].lower() != b"cache-control"]
@@ -168,7 +173,10 @@ async def send_answer(answer: Answer, scope: Scope, receive: Receive, send: Send
     if scope["type"] == "websocket" and "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
         return
-    await response_of(answer)(scope, receive, send)
+    response = response_of(answer)
+    if scope.get("method") == "HEAD":
+        response.body = b""  # its length is told all the same
+    await response(scope, receive, send)
 
 
 def response_of(answer: Answer) -> Response:
@@ -178,6 +186,11 @@ def response_of(answer: Answer) -> Response:
     response = Response(answer.body, answer.status)
     response.raw_headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
     return response
+
+
+def method_of(scope: Scope) -> str:
+    """The method that patterns are to match; a WebSocket's handshake is a GET."""
+    return "GET" if scope["type"] == "websocket" else scope["method"]
 
 
 def set_identity(scope: Scope, identity: Identity) -> None:
@@ -204,11 +217,15 @@ def take_authorization(scope: Scope) -> list[bytes]:
     for name, value in scope["headers"]:
         if name == b"authorization":
             found.append(value)
-        elif name in _FORGED:
+        elif len(name) in _FORGED_LENGTHS and _is_forged(name):
             forged = True
     if forged:
-        scope["headers"] = [header for header in scope["headers"] if header[0] not in _FORGED]
+        scope["headers"] = [header for header in scope["headers"] if not _is_forged(header[0])]
     return found
+
+
+def _is_forged(name: bytes) -> bool:
+    return name.lower().translate(_DASHES) in _FORGED
 
 
 def _token_of_subprotocol(scope: Scope, sending: _Sending) -> list[bytes]:
@@ -223,7 +240,7 @@ def _token_of_subprotocol(scope: Scope, sending: _Sending) -> list[bytes]:
     if sending.offered:
         scope["subprotocols"] = offered
         kept = [header for header in scope["headers"] if header[0] != b"sec-websocket-protocol"]
-        rest = [(b"sec-websocket-protocol", ", ".join(offered).encode("latin-1"))] if offered else []
+        rest = [(b"sec-websocket-protocol", ", ".join(offered).encode("latin-1", "replace"))] if offered else []
         scope["headers"] = kept + rest
     return tokens
 

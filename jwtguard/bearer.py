@@ -12,27 +12,31 @@ from typing import Final
 
 from .errors import RequestInvalid, TokenInvalid
 
-__all__ = ["read_bearer"]
+__all__ = ["BEFORE_TOKEN", "read_bearer"]
+
+BEFORE_TOKEN: Final = len(b"Bearer ")
 
 _BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
-_NAMES_BEARER: Final = re.compile(rb"(?:^|,)[ \t]*bearer(?:[ \t,]|$)", re.IGNORECASE)
+# A scheme ends where the characters of a token end (RFC 9110 sections 5.6.2 and 11.1).
+_NAMES_BEARER: Final = re.compile(rb"(?:^|,)[ \t]*bearer(?![!#$%&'*+.^_`|~0-9a-z-])", re.IGNORECASE)
 
 
-def read_bearer(values: Sequence[bytes]) -> bytes | None:
+def read_bearer(values: Sequence[bytes], longest: int) -> bytes | None:
     """The token of a request's Authorization values; None if there are no bearer credentials.
 
-    Raises RequestInvalid for more than one set of credentials, TokenInvalid for a Bearer without one well-formed token.
+    longest: bytes that a token may have; of a longer value no more is looked at than that. Raises RequestInvalid for more
+    than one set of credentials, TokenInvalid for a Bearer without one well-formed token.
     """
     if not values:
         return None
     if len(values) > 1:
         raise RequestInvalid("more than one Authorization header")
-    value = values[0]
+    value = values[0][: BEFORE_TOKEN + longest]
     if _NAMES_BEARER.search(value) is None:
         return None
     if b"," in value:
         raise RequestInvalid("more than one set of credentials in the Authorization header")
     match = _BEARER.fullmatch(value)
-    if match is None:
-        raise TokenInvalid("the Authorization header is not: Bearer, spaces, one token")
+    if match is None or len(values[0]) > len(value):
+        raise TokenInvalid("the Authorization header is not: Bearer, spaces, one token of a bounded length")
     return match[1]

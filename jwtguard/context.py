@@ -54,7 +54,7 @@ def forbid_storing() -> None:
 def _of_scope(scope: MutableMapping[str, Any]) -> tuple[str, str]:
     agents = [value for name, value in scope.get("headers", ()) if name == b"user-agent"]
     client = scope.get("client")
-    return (agents[0].decode("latin-1") if agents else "", str(client[0]) if client else "")
+    return (agents[0].decode("latin-1") if agents else "", str(client[0] or "") if client else "")
 
 
 def _of_environ(environ: MutableMapping[str, Any]) -> tuple[str, str]:

@@ -11,17 +11,16 @@ Exactly these method and path pairs are served:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from .answers import NO_CONTENT, Answer, answer_json, answer_to
-from .bearer import read_bearer
 from .context import set_identity
 from .core import Core
-from .errors import JWTGuardError, RequestInvalid, SessionNotFound, TokenInvalid, TokenMissing
+from .errors import ConfigError, JWTGuardError, RequestInvalid, SessionNotFound, TokenInvalid, TokenMissing
 from .flow import Flow
 from .gate import Gate
 from .model import Identity
@@ -49,16 +48,19 @@ class Endpoint(NamedTuple):
     path: str
     name: str
     summary: str
+    status: int
+    """That of the answer where nothing is wrong."""
     reads_body: bool = False
 
 
 _ROUTES: Final = (
-    Endpoint("POST", "/refresh", "refresh", "Exchange a refresh token for the next pair", reads_body=True),
-    Endpoint("POST", "/logout", "logout", "End this session", reads_body=True),
-    Endpoint("GET", "/sessions", "list", "List your active sessions"),
-    Endpoint("DELETE", "/sessions", "end_many", "End your other sessions, or all of them"),
-    Endpoint("DELETE", "/sessions/{id}", "end_one", "End one of your sessions"),
+    Endpoint("POST", "/refresh", "refresh", "Exchange a refresh token for the next pair", 200, reads_body=True),
+    Endpoint("POST", "/logout", "logout", "End this session", 204, reads_body=True),
+    Endpoint("GET", "/sessions", "list", "List your active sessions", 200),
+    Endpoint("DELETE", "/sessions", "end_many", "End your other sessions, or all of them", 204),
+    Endpoint("DELETE", "/sessions/{id}", "end_one", "End one of your sessions", 204),
 )
+_METHODS: Final = frozenset(endpoint.method for endpoint in _ROUTES)
 
 
 class _Body(msgspec.Struct):
@@ -106,20 +108,31 @@ class Endpoints:
                     return endpoint, last
         return None
 
+    def check_collision(self, path: str, methods: Iterable[str] | None) -> None:
+        """That a route of the app is none of these: for the integrations, where both are routes. Raises ConfigError.
+
+        path: with any one segment in place of a parameter for one segment. methods: None for any.
+        """
+        if any(self.find(method, path) for method in (_METHODS if methods is None else methods)):
+            raise ConfigError(
+                f"the app's route {path!a} takes the place of one of jwtguard's endpoints: move it, or set "
+                "JWTGUARD_ENDPOINTS to another prefix or to off"
+            )
+
     def answer(self, endpoint: Endpoint, request: EndpointRequest) -> Flow[Answer]:
         """Serve a request. Every error of jwtguard becomes its answer; others are not caught."""
         try:
             return (yield from self._handlers[endpoint.name](request))
         except JWTGuardError as error:
-            return self.refuse(endpoint, error)
+            return self.refuse(error, endpoint)
 
-    def refuse(self, endpoint: Endpoint, error: JWTGuardError) -> Answer:
-        """The answer to a request that an error ended."""
+    def refuse(self, error: JWTGuardError, endpoint: Endpoint | None = None) -> Answer:
+        """The answer to a request that an error ended, be it for an endpoint or for the app."""
         return answer_to(
             error,
             realm=self._core.settings.realm,
             on_error=self._core.hooks.on_error,
-            grant=endpoint.name == "refresh",
+            grant=endpoint is not None and endpoint.name == "refresh",
         )
 
     def _refresh(self, request: EndpointRequest) -> Flow[Answer]:
@@ -156,7 +169,7 @@ class Endpoints:
         try:
             caller = yield from self._caller(request)
         except TokenInvalid:
-            ticket = read_bearer(request.authorization) or b""
+            ticket = self._gate.token_of(request.authorization) or b""
             ended = yield from self._operations.end_with_ticket(ticket, request.session_id)
         else:
             ended = yield from self._operations.revoke(caller.subject, request.session_id)
@@ -174,16 +187,33 @@ class Endpoints:
 
 
 def _refresh_token(request: EndpointRequest) -> str | None:
-    """The `refresh_token` of a JSON or form body. Raises RequestInvalid if the body is neither."""
+    """The one `refresh_token` of a JSON or form body; None if it has none. Raises RequestInvalid if the body is neither."""
     media_type = request.content_type.partition(";")[0].strip().lower()
+    read = _READERS.get(media_type)
+    if read is None:
+        raise RequestInvalid("expected a body of application/json or application/x-www-form-urlencoded")
     try:
-        if media_type == "application/json":
-            return msgspec.json.decode(request.body, type=_Body).refresh_token
-        if media_type == "application/x-www-form-urlencoded":
-            pairs = parse_qsl(request.body.decode("ascii"), strict_parsing=True, max_num_fields=16)
-            found = [value for name, value in pairs if name == "refresh_token"]
-            if len(found) < 2:
-                return found[0] if found else None
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise RequestInvalid("the body can't be read") from error
-    raise RequestInvalid("expected a body of application/json or application/x-www-form-urlencoded with a refresh_token")
+        found = read(request.body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        found = None
+    if found is None:  # raised out here, so that nothing of the body ends up in a log by way of a cause or a context
+        raise RequestInvalid("the body can't be read")
+    if len(found) > 1:
+        raise RequestInvalid("more than one refresh_token in the body")
+    return found[0] if found else None
+
+
+def _of_json(body: bytes) -> list[str]:
+    token = msgspec.json.decode(body, type=_Body).refresh_token
+    return [] if token is None else [token]
+
+
+def _of_form(body: bytes) -> list[str]:
+    pairs = parse_qsl(body.decode("ascii"), strict_parsing=True, max_num_fields=16)
+    return [value for name, value in pairs if name == "refresh_token"]
+
+
+_READERS: Final[Mapping[str, Callable[[bytes], list[str]]]] = {
+    "application/json": _of_json,
+    "application/x-www-form-urlencoded": _of_form,
+}

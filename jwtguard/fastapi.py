@@ -13,7 +13,7 @@ async def admin(): ...
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -27,31 +27,32 @@ from .guard import AsyncGuard
 from .model import ANONYMOUS, Identity
 
 try:
-    from fastapi import Depends, FastAPI
+    from fastapi import Depends, FastAPI, routing
 except ImportError as error:
     raise ConfigError("jwtguard.fastapi needs FastAPI: pip install 'jwtguard-middleware[fastapi]'") from error
 
-__all__ = ["CurrentIdentity", "install", "require"]
+__all__ = ["CurrentIdentity", "current_identity", "install", "require"]
 
-_TOKEN_BODY = {
-    "requestBody": {
-        "content": {
-            media_type: {"schema": {"type": "object", "properties": {"refresh_token": {"type": "string"}}}}
-            for media_type in ("application/json", "application/x-www-form-urlencoded")
-        }
+_BODY: Final = {
+    "content": {
+        media_type: {"schema": {"type": "object", "properties": {"refresh_token": {"type": "string"}}}}
+        for media_type in ("application/json", "application/x-www-form-urlencoded")
     }
+}
+_PARAMETERS: Final = {
+    "end_many": [{"name": "keep", "in": "query", "required": True, "schema": {"enum": ["current", "none"]}}],
+    "end_one": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
 }
 
 
 def install(app: Starlette, guard: AsyncGuard) -> None:
-    """Guard an app. Raises ConfigError at once if it is guarded already, and when the app starts if a route of its own
-    takes the place of an endpoint."""
+    """Guard an app. Raises ConfigError at once if it is guarded already or has served a request, and when the app starts if
+    a route of its own takes the place of an endpoint."""
     if not isinstance(app, FastAPI):
         starlette.install(app, guard)
         return
 
     def add_route(endpoint: Endpoint, path: str, view: starlette.View) -> None:
-        extra: dict[str, Any] = dict(_TOKEN_BODY) if endpoint.reads_body else {}
         app.add_api_route(
             path,
             view,
@@ -59,11 +60,19 @@ def install(app: Starlette, guard: AsyncGuard) -> None:
             name=f"jwtguard.{endpoint.name}",
             summary=endpoint.summary,
             tags=["sessions"],
-            openapi_extra=extra,
+            status_code=endpoint.status,
+            openapi_extra=_described(endpoint),
             response_model=None,
         )
 
-    starlette.install_with(app, guard, add_route)
+    # Before FastAPI had this function, include_router copied the routes.
+    starlette.install_with(app, guard, add_route, getattr(routing, "iter_route_contexts", iter))
+
+
+def _described(endpoint: Endpoint) -> dict[str, Any]:
+    """What the view of an endpoint doesn't tell OpenAPI by its signature."""
+    found: dict[str, Any] = {"requestBody": _BODY} if endpoint.reads_body else {}
+    return found | ({"parameters": _PARAMETERS[endpoint.name]} if endpoint.name in _PARAMETERS else {})
 
 
 def current_identity(connection: HTTPConnection) -> Identity:
@@ -73,7 +82,7 @@ def current_identity(connection: HTTPConnection) -> Identity:
 
 
 CurrentIdentity = Annotated[Identity, Depends(current_identity)]
-"""For a view's parameter: whose the request is."""
+"""For a view's parameter: whose the request is. In tests, `app.dependency_overrides[current_identity]` gives another."""
 
 
 def require(*scopes: str) -> Any:

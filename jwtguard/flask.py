@@ -7,17 +7,18 @@
         guard.init_app(app)
         return app
 
-Refusals are raised in a `before_request`, so they pass through the app's error handlers and `after_request` functions.
+Refusals are raised in a `before_request`, so they pass through the app's error handlers (for the error's class, or for its
+status) and `after_request` functions.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from .answers import Answer, answer_to
-from .context import NO_STORE, REQUEST
+from .context import NO_STORE, REQUEST, current_identity
 from .core import Core
 from .endpoints import Endpoint, Endpoints
 from .errors import ConfigError, JWTGuardError
@@ -25,14 +26,18 @@ from .flow import Flow
 from .gate import Gate
 from .guard import Guard
 from .model import ANONYMOUS
-from .wsgi import admit, remove_forged, serve, set_identity
+from .settings import Settings
+from .wsgi import admit, remove_forged, response_of, serve, set_identity
 
 try:
     from flask import Flask, Response, current_app, request
+    from flask.typing import ResponseReturnValue
+    from werkzeug.exceptions import default_exceptions
+    from werkzeug.routing import Rule
 except ImportError as error:
     raise ConfigError("jwtguard.flask needs Flask: pip install 'jwtguard-middleware[flask]'") from error
 
-__all__ = ["JWTGuard"]
+__all__ = ["JWTGuard", "current_identity"]
 
 T = TypeVar("T")
 
@@ -52,17 +57,25 @@ class JWTGuard(Guard):
         if app is not None:
             self.init_app(app)
 
+    @classmethod
+    def from_env(cls, **overrides: Any) -> JWTGuard:
+        """The same as the class: the environment is read by `init_app`."""
+        return cls(None, **overrides)
+
     def init_app(self, app: Flask) -> None:
-        """Guard an app. Raises ConfigError for bad settings."""
-        configured = {
+        """Guard an app. Raises ConfigError for bad settings, for an app that is guarded already, and for a route that takes
+        the place of an endpoint: one that is added later raises it where it is added."""
+        if "jwtguard" in app.extensions:
+            raise ConfigError("this Flask app is guarded already: call init_app once")
+        settings = self._arguments | {
             name.removeprefix(CONFIG_PREFIX).lower(): value
             for name, value in app.config.items()
             if name.startswith(CONFIG_PREFIX)
         }
-        guard = Guard.from_env(**{**self._arguments, **configured})
+        parts = {name: settings.pop(name) for name in _PARTS if not isinstance(settings.get(name, ""), str)}
+        guard = Guard(Settings.from_env(**settings), **parts)
+        _Guarded(guard).add_to(app)
         app.extensions["jwtguard"] = guard
-        guarded = _Guarded(guard)
-        guarded.add_to(app)
 
     @property
     def core(self) -> Core:
@@ -84,6 +97,10 @@ class JWTGuard(Guard):
         return guard
 
 
+_PARTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error")
+"""Arguments of a Guard that are no settings; `store` and `keys` as text are settings."""
+
+
 class _Guarded:
     """What one guarded app has of jwtguard: its hooks and its routes."""
 
@@ -91,63 +108,58 @@ class _Guarded:
         self._guard = guard
         self._gate = Gate(guard.core)
         self._endpoints = Endpoints(guard.core, self._gate, DEFAULT_PREFIX)
-        self._checked = False
+        self._methods: dict[str | None, str] = {}
+        """The method of each endpoint, by the name of its route."""
 
     def add_to(self, app: Flask) -> None:
+        for rule in app.url_map.iter_rules():
+            self._check_collision(rule)
         for endpoint, path in self._endpoints.routes():
+            name = f"jwtguard.{endpoint.name}"
+            self._methods[name] = endpoint.method
             app.add_url_rule(
-                _rule(path),
-                f"jwtguard.{endpoint.name}",
-                partial(self._serve, endpoint),
-                methods=[endpoint.method],
-                provide_automatic_options=False,
+                path.replace("{id}", "<session_id>"), name, partial(self._serve, endpoint), methods=[endpoint.method]
             )
+        app.url_rule_class = _checking(app.url_rule_class, self._check_collision)  # type: ignore[assignment]
         app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
         app.after_request_funcs.setdefault(None, []).insert(0, _forbid_storing)
         app.teardown_request(_forget_request)
         app.register_error_handler(JWTGuardError, self._handle)
 
     def _before_request(self) -> None:
-        if not self._checked:
-            self._check_for_collisions()
         environ = request.environ
         REQUEST.set(environ)
         remove_forged(environ)
-        is_endpoint = request.endpoint is not None and request.endpoint.startswith("jwtguard.")
-        identity = ANONYMOUS if is_endpoint else admit(self._guard, self._gate, environ)
+        is_for_endpoint = self._methods.get(request.endpoint) == request.method  # not its OPTIONS, which Flask answers
+        identity = ANONYMOUS if is_for_endpoint else admit(self._guard, self._gate, environ)
         set_identity(environ, identity, self._guard.settings.remote_user)
 
     def _serve(self, endpoint: Endpoint, session_id: str = "") -> Response:
-        return _response(serve(self._guard, self._endpoints, (endpoint, session_id), request.environ))
+        return response_of(serve(self._guard, self._endpoints, (endpoint, session_id), request.environ), Response)
 
-    def _handle(self, error: JWTGuardError) -> Response:
-        hooks = self._guard.core.hooks
-        return _response(answer_to(error, realm=self._guard.settings.realm, on_error=hooks.on_error))
+    def _handle(self, error: JWTGuardError) -> ResponseReturnValue:
+        """Answer an error for which the app has no handler, be it for the class or for the status."""
+        response = response_of(self._endpoints.refuse(error), Response)
+        handlers = current_app.error_handler_spec
+        if not any(handlers[place][error.status] for place in (*request.blueprints, None)):
+            return response
+        return current_app.handle_http_exception(default_exceptions[error.status](error.description, response))
 
-    def _check_for_collisions(self) -> None:
-        """Before the first answer, when all routes are there. Raises ConfigError."""
-        ours = {(endpoint.method, _shape(_rule(path))) for endpoint, path in self._endpoints.routes()}
-        for rule in current_app.url_map.iter_rules():
-            taken = {(method, _shape(rule.rule)) for method in rule.methods or ()} & ours
-            if taken and not rule.endpoint.startswith("jwtguard."):
-                raise ConfigError(
-                    f"the app's route {rule.rule!r} ({rule.endpoint}) takes the place of one of jwtguard's endpoints: "
-                    "move it, or set JWTGUARD_ENDPOINTS to another prefix or to off"
-                )
-        self._checked = True
+    def _check_collision(self, rule: Rule) -> None:
+        path = re.sub(r"<(?!path:)[^<>]*>", "x", rule.rule)
+        if "<" not in path:  # one that takes what other routes leave doesn't hide them
+            self._endpoints.check_collision(path, rule.methods)
 
 
-def _response(answer: Answer) -> Response:
-    return Response(answer.body, answer.status, list(answer.headers))
+def _checking(make: Callable[..., Rule], check: Callable[[Rule], None]) -> Callable[..., Rule]:
+    """Makes a Flask app's rules, and checks each."""
 
+    def make_checked(*arguments: Any, **options: Any) -> Rule:
+        rule = make(*arguments, **options)
+        check(rule)
+        return rule
 
-def _rule(path: str) -> str:
-    return path.replace("{id}", "<session_id>")
-
-
-def _shape(rule: str) -> str:
-    """A rule without the names of its parameters."""
-    return re.sub(r"<[^>]*>", "<>", rule)
+    return make_checked
 
 
 def _forbid_storing(response: Response) -> Response:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .bearer import read_bearer
+from .bearer import BEFORE_TOKEN, read_bearer
 from .core import Core
 from .errors import AuthError, RequestInvalid, ScopeMissing, StoreUnavailable, TokenMissing
 from .flow import Flow
 from .model import ANONYMOUS, Identity
 
-__all__ = ["Gate", "is_preflight"]
+__all__ = ["Gate", "check_scopes", "is_preflight"]
 
 _SAFE = frozenset({"GET", "HEAD"})
 
@@ -27,14 +27,15 @@ class Gate:
         self._registry = core.registry
         self._rules = core.rules
         self._max_token = core.settings.max_token
+        self._longest = BEFORE_TOKEN + self._max_token
         self._optional = core.settings.mode == "optional"
         self.has_scope_rules = core.rules.has_scope_rules
 
     def recall(self, authorization: bytes) -> Identity | None:
         """The identity of a request with just this Authorization value, if that is known without waiting."""
-        if len(authorization) > self._max_token or authorization[:7].lower() != b"bearer ":
+        if len(authorization) > self._longest or authorization[:BEFORE_TOKEN].lower() != b"bearer ":
             return None
-        entry = self._registry.recall(authorization[7:])
+        entry = self._registry.recall(authorization[BEFORE_TOKEN:])
         return None if entry is None else entry.identity
 
     def admit(self, method: str, path: str, authorization: Sequence[bytes], *, live: bool = False) -> Flow[Identity]:
@@ -62,10 +63,14 @@ class Gate:
 
     def identify(self, authorization: Sequence[bytes], *, may_be_stale: bool = False) -> Flow[Identity]:
         """The identity of these credentials; the anonymous one if there are none. Raises as `admit`."""
-        token = read_bearer(authorization)
+        token = self.token_of(authorization)
         if token is None:
             return ANONYMOUS
         return (yield from self._authenticate(token, may_be_stale=may_be_stale))
+
+    def token_of(self, authorization: Sequence[bytes]) -> bytes | None:
+        """The token of these credentials. Raises TokenInvalid, RequestInvalid."""
+        return read_bearer(authorization, self._max_token)
 
 
 def check_scopes(identity: Identity, required: Sequence[str]) -> None:

@@ -5,57 +5,64 @@
     install(app, guard)
 
 The guard stands around the app's router, so it is inside every middleware that the app adds, before or after. A refusal is
-raised there, and the app's exception handlers answer it: jwtguard's, or one that the app has for the error's class.
+raised there, and the app's exception handlers answer it: one that the app has for the error's class or, over HTTP, for its
+status; else jwtguard's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from inspect import isawaitable
+from typing import Any, cast
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from .answers import Answer
-from .asgi import JWTGuardMiddleware, response_of, send_answer, take_authorization
+from .asgi import JWTGuardMiddleware, response_of, send_answer, set_identity, take_authorization
 from .endpoints import Endpoint
 from .errors import ConfigError, JWTGuardError
 from .guard import AsyncGuard
+from .model import ANONYMOUS
 
 __all__ = ["View", "install", "install_with"]
 
 View = Callable[[Request], Awaitable[Response]]
 AddRoute = Callable[[Endpoint, str, View], None]
+Flatten = Callable[[Sequence[BaseRoute]], Iterable[Any]]
 
 
 def install(app: Starlette, guard: AsyncGuard) -> None:
-    """Guard an app. Raises ConfigError at once if it is guarded already, and when the app starts if a route of its own
-    takes the place of an endpoint."""
+    """Guard an app. Raises ConfigError at once if it is guarded already or has served a request, and when the app starts if
+    a route of its own takes the place of an endpoint."""
 
     def add_route(endpoint: Endpoint, path: str, view: View) -> None:
-        app.router.routes.append(Route(path, view, methods=[endpoint.method], include_in_schema=False))
+        route = Route(path, view, methods=[endpoint.method], name=f"jwtguard.{endpoint.name}", include_in_schema=False)
+        app.router.routes.append(route)
 
-    install_with(app, guard, add_route)
+    install_with(app, guard, add_route, iter)
 
 
-def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute) -> None:
-    """Guard an app, with the endpoints added as routes by `add_route`."""
+def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute, flatten: Flatten) -> None:
+    """Guard an app, with the endpoints added as routes by `add_route`. `flatten` gives each route that a list of them
+    stands for, with its path."""
     if hasattr(app.state, "jwtguard"):
         raise ConfigError("this app is guarded already: call install once")
     if app.middleware_stack is not None:
         raise ConfigError("this app has served a request already: call install before it does")
     app.state.jwtguard = guard
-    before = list(app.router.routes)
-    inside = _Inside(app, app.router.middleware_stack, guard)
+    routes = app.router.routes
+    inside = _Inside(app, guard)
     for endpoint, path in inside.endpoints.routes():
         add_route(endpoint, path, inside.view(endpoint))
-    inside.ours = [route for route in app.router.routes if route not in before]
-    app.router.routes[:] = [*inside.ours, *before]  # first, so that a catch-all of the app doesn't hide them
-    app.router.middleware_stack = inside
+        inside.routes[endpoint.name] = routes[-1]
+        routes.insert(0, routes.pop())  # before a catch-all of the app, for what looks a route up
+    _check_when_it_starts(app, inside, flatten)
     app.exception_handlers.setdefault(JWTGuardError, inside.answer_error)
 
 
@@ -64,17 +71,10 @@ class _Inside(JWTGuardMiddleware):
 
     default_prefix = "/auth"
 
-    def __init__(self, app: Starlette, router: ASGIApp, guard: AsyncGuard) -> None:
-        super().__init__(router, guard)
-        self._routes = app.router.routes
-        self._checked = False
-        self.ours: list[BaseRoute] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._checked:
-            _check_for_collisions(self._routes, self.ours)
-            self._checked = True
-        await super().__call__(scope, receive, send)
+    def __init__(self, app: Starlette, guard: AsyncGuard) -> None:
+        super().__init__(app.router.middleware_stack, guard)
+        self._handlers = app.exception_handlers
+        self.routes: dict[str, BaseRoute] = {}
 
     def view(self, endpoint: Endpoint) -> View:
         """The view of an endpoint's route."""
@@ -87,19 +87,30 @@ class _Inside(JWTGuardMiddleware):
         return serve
 
     async def answer_error(self, connection: HTTPConnection, error: Exception) -> Response:
-        """The app's handler of jwtguard's errors, where it has none of its own."""
-        del connection
-        return _Refusal(self.answer_to(cast("JWTGuardError", error)))  # it is registered for no other
+        """The app's handler of jwtguard's errors, where it has none of its own for the class."""
+        error = cast("JWTGuardError", error)  # it is registered for no other
+        answer = self.endpoints.refuse(error)
+        handler = self._handlers.get(error.status) if connection.scope["type"] == "http" else None
+        if handler is None:
+            return _Refusal(answer)
+        headers = {name: value for name, value in answer.headers if name != "Content-Type"}
+        response = handler(connection, HTTPException(error.status, error.description, headers))
+        return cast("Response", await response if isawaitable(response) else response)
 
     async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope, receive, send
+        del receive, send
+        set_identity(scope, ANONYMOUS)  # for the app's error handlers
         raise error
 
     async def serve(
         self, found: tuple[Endpoint, str], authorization: list[bytes], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        del found, authorization
-        await self._app(scope, receive, send)
+        """To the endpoint's own route, whatever order the app's routes are in: what came here has passed no gate."""
+        del authorization
+        route = self.routes[found[0].name]
+        scope["route"] = route
+        scope.update(route.matches(scope)[1])
+        await route.handle(scope, receive, send)
 
 
 class _Refusal(Response):
@@ -113,18 +124,31 @@ class _Refusal(Response):
         await send_answer(self._answer, scope, receive, send)
 
 
-def _check_for_collisions(routes: list[BaseRoute], ours: list[BaseRoute]) -> None:
-    taken = {(method, _shape(route.path)) for route in ours if isinstance(route, Route) for method in route.methods or ()}
-    for route in routes:
-        if not isinstance(route, Route) or route in ours:
-            continue
-        if taken & {(method, _shape(route.path)) for method in route.methods or ()}:
-            raise ConfigError(
-                f"the app's route {route.path!r} takes the place of one of jwtguard's endpoints: move it, or set "
-                "JWTGUARD_ENDPOINTS to another prefix or to off"
-            )
+def _check_when_it_starts(app: Starlette, inside: _Inside, flatten: Flatten) -> None:
+    """Put the guard around the app's router, after a check that waits until all of its routes are there."""
+    router = app.router
+
+    async def begin(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            for path, methods in _paths([route for route in router.routes if route not in inside.routes.values()], flatten):
+                inside.endpoints.check_collision(path, methods)
+        except ConfigError as error:
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        if router.middleware_stack is begin:
+            router.middleware_stack = inside
+        await inside(scope, receive, send)
+
+    router.middleware_stack = begin
 
 
-def _shape(path: str) -> str:
-    """A path without the names of its parameters."""
-    return re.sub(r"\{[^}]*\}", "{}", path)
+def _paths(routes: Sequence[BaseRoute], flatten: Flatten, prefix: str = "") -> Iterator[tuple[str, Iterable[str] | None]]:
+    """The path and methods of each HTTP route, without those that take what other routes leave."""
+    for route in flatten(routes):
+        path = prefix + re.sub(r"\{[^{}]*(?<!:path)\}", "x", getattr(route, "path", None) or "")
+        if isinstance(getattr(route, "original_route", route), Mount):
+            yield from _paths(route.routes, flatten, path)
+        elif "{" not in path and hasattr(route, "methods"):
+            yield path, route.methods

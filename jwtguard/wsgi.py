@@ -7,11 +7,10 @@ sends under these names, in any spelling, is removed first, on public paths too.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable
-from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from .answers import Answer, answer_to
+from .answers import Answer
 from .context import IDENTITY, NO_STORE, REQUEST
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, JWTGuardError, RequestInvalid
@@ -19,6 +18,8 @@ from .gate import Gate, is_preflight
 from .model import ANONYMOUS, Identity
 
 if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
     from .guard import Guard
 
 __all__ = ["JWTGuardMiddleware", "WSGIApp"]
@@ -26,6 +27,7 @@ __all__ = ["JWTGuardMiddleware", "WSGIApp"]
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]
 WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+R = TypeVar("R", bound="Response")
 
 _FORGED: Final = ("HTTP_REMOTE_USER", "HTTP_JWTGUARD_IDENTITY", "HTTP_JWTGUARD.IDENTITY")
 
@@ -46,18 +48,19 @@ class JWTGuardMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         remove_forged(environ)
+        starting = _Starting(environ, start_response)
         request = REQUEST.set(environ)
         try:
             identity = self._identify(environ)
             if isinstance(identity, Answer):
-                return respond(identity, environ, start_response)
+                return respond(identity, environ, starting)
             set_identity(environ, identity, self._remote_user)
-            body = self._app(environ, _starting(environ, start_response))
+            body = self._app(environ, starting)
         except JWTGuardError as error:
-            return self._refuse(error, environ, start_response)
+            return self._refuse(error, environ, starting)
         finally:
             REQUEST.reset(request)
-        return self._iterate(body, environ, start_response) if isinstance(body, GeneratorType) else body
+        return body if starting.begun else _LateBody(body, environ, starting, self._refuse)
 
     def _identify(self, environ: Environ) -> Identity | Answer:
         """Whose the request is, or what answers it if it is for an endpoint. Raises what `Gate.admit` raises."""
@@ -67,32 +70,73 @@ class JWTGuardMiddleware:
                 return serve(self._guard, self._endpoints, found, environ)
         return admit(self._guard, self._gate, environ)
 
-    def _refuse(self, error: JWTGuardError, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer the error that is being handled; the app may have begun an answer of its own, which this replaces."""
+    def _refuse(self, error: JWTGuardError, environ: Environ, starting: _Starting) -> Iterable[bytes]:
+        """Answer the error that is being handled. It replaces an answer that the app has begun, unless that is on its way:
+        then the server raises the error (PEP 3333, "The start_response() callable")."""
+        return respond(self._endpoints.refuse(error), environ, starting.again if starting.begun else starting)
 
-        def start(status: str, headers: list[tuple[str, str]]) -> Any:
-            return start_response(status, headers, sys.exc_info())
 
-        answer = answer_to(error, realm=self._guard.settings.realm, on_error=self._guard.core.hooks.on_error)
-        return respond(answer, environ, start)
+class _Starting:
+    """`start_response` for the app: notes whether an answer has begun, and marks one to a request that got tokens as not to
+    be stored (RFC 6749 section 5.1)."""
 
-    def _iterate(
-        self, body: Generator[bytes, Any, Any], environ: Environ, start_response: StartResponse
-    ) -> Generator[bytes, None, None]:
-        """The body of an app that is a generator function: it runs only now, so its request and its errors count now."""
-        started = False
-        request = REQUEST.set(environ)
+    __slots__ = ("_environ", "_start_response", "begun")
+
+    def __init__(self, environ: Environ, start_response: StartResponse) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        self.begun = False
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        self.begun = True
+        if NO_STORE in self._environ:
+            headers = [header for header in headers if header[0].lower() != "cache-control"]
+            headers.append(("Cache-Control", "no-store"))
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
+
+    def again(self, status: str, headers: list[tuple[str, str]]) -> Any:
+        """`start_response` for an answer to the error that is being handled, in place of the one that has begun."""
+        return self(status, headers, sys.exc_info())
+
+
+class _LateBody:
+    """The body of an app that begins its answer only when its body is asked for, such as a generator function: that is when
+    its request counts, and when its errors come."""
+
+    def __init__(
+        self,
+        body: Iterable[bytes],
+        environ: Environ,
+        starting: _Starting,
+        refuse: Callable[[JWTGuardError, Environ, _Starting], Iterable[bytes]],
+    ) -> None:
+        self._body = body
+        self._environ = environ
+        self._starting = starting
+        self._refuse = refuse
+        self._parts: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        request = REQUEST.set(self._environ)
         try:
-            for part in body:
-                started = True
-                yield part
+            if self._parts is None:
+                self._parts = iter(self._body)
+            return next(self._parts)
         except JWTGuardError as error:
-            if started:
-                raise
-            yield from self._refuse(error, environ, start_response)
+            self._parts = iter(self._refuse(error, self._environ, self._starting))
         finally:
             REQUEST.reset(request)
-            body.close()
+        return next(self._parts)
+
+    def close(self) -> None:
+        close: Callable[[], None] | None = getattr(self._body, "close", None)
+        if close is not None:
+            close()
 
 
 def admit(guard: Guard, gate: Gate, environ: Environ) -> Identity:
@@ -115,11 +159,10 @@ def admit(guard: Guard, gate: Gate, environ: Environ) -> Identity:
 def serve(guard: Guard, endpoints: Endpoints, found: tuple[Endpoint, str], environ: Environ) -> Answer:
     """The answer to a request for an endpoint."""
     endpoint, session_id = found
-    environ[IDENTITY] = ANONYMOUS
     try:
         request = _endpoint_request(endpoint, session_id, environ)
     except RequestInvalid as error:
-        return endpoints.refuse(endpoint, error)
+        return endpoints.refuse(error, endpoint)
     return guard.perform(endpoints.answer(endpoint, request))
 
 
@@ -127,13 +170,22 @@ def respond(answer: Answer, environ: Environ, start_response: StartResponse) -> 
     """Send an answer."""
     from werkzeug.wrappers import Response
 
-    return Response(answer.body, answer.status, list(answer.headers))(environ, start_response)
+    return response_of(answer, Response)(environ, start_response)
+
+
+def response_of(answer: Answer, kind: type[R]) -> R:
+    """An answer as a response of this kind, Werkzeug's or a framework's own."""
+    response = kind(answer.body, answer.status, list(answer.headers))
+    if not answer.body:
+        del response.headers["Content-Type"]  # they give each response one
+    return response
 
 
 def remove_forged(environ: Environ) -> None:
-    """Remove what a client sent under the names that are jwtguard's to give."""
+    """Remove what a client sent under the names that are jwtguard's to give; nobody is known until `set_identity`."""
     for name in _FORGED:
         environ.pop(name, None)
+    environ[IDENTITY] = ANONYMOUS
 
 
 def set_identity(environ: Environ, identity: Identity, remote_user: bool) -> None:
@@ -153,35 +205,30 @@ def path_of(environ: Environ) -> str:
         return ""
 
 
-def _starting(environ: Environ, start_response: StartResponse) -> StartResponse:
-    """`start_response` for the app: an answer to a request that got tokens is not to be stored (RFC 6749 section 5.1)."""
-
-    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        if NO_STORE in environ:
-            headers = [header for header in headers if header[0].lower() != "cache-control"]
-            headers.append(("Cache-Control", "no-store"))
-        return start_response(status, headers, *exc_info)
-
-    return start
-
-
 def _endpoint_request(endpoint: Endpoint, session_id: str, environ: Environ) -> EndpointRequest:
-    from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
-    from werkzeug.wrappers import Request
-
-    request = Request(environ)
-    request.max_content_length = MAX_BODY
-    try:
-        body = request.get_data() if endpoint.reads_body else b""
-    except RequestEntityTooLarge:
-        raise BodyTooLarge from None
-    except BadRequest as error:
-        raise RequestInvalid("the body can't be read") from error
     authorization = environ.get("HTTP_AUTHORIZATION")
     return EndpointRequest(
         authorization=() if authorization is None else (authorization.encode("latin-1", "replace"),),
         query=environ.get("QUERY_STRING", ""),
         content_type=environ.get("CONTENT_TYPE", ""),
-        body=body,
+        body=_body(environ) if endpoint.reads_body else b"",
         session_id=session_id,
     )
+
+
+def _body(environ: Environ) -> bytes:
+    """The request's body. Raises BodyTooLarge, RequestInvalid."""
+    from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+    from werkzeug.wrappers import Request
+
+    request = Request(environ)
+    request.max_content_length = MAX_BODY + 1  # a body that reaches it counts as too large if its length isn't known
+    try:
+        body = request.get_data()
+    except RequestEntityTooLarge:
+        raise BodyTooLarge from None
+    except BadRequest:
+        raise RequestInvalid("the body can't be read") from None
+    if len(body) > MAX_BODY:
+        raise BodyTooLarge
+    return body
