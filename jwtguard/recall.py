@@ -84,7 +84,7 @@ def digest_of(token: bytes) -> bytes:
 
 
 class RecallTable:
-    """At most `size` entries.
+    """At most `size` entries, and never fewer than two.
 
     Arguments: `monotonic` and `wall`, the two readings of the clock, in seconds.
     """
