@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -114,7 +115,7 @@ class Identity:
         return name if isinstance(name, str) and name else self.subject
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
+        """As plain data, for JSON. It may be changed: identities are kept between requests, and none of it is theirs."""
         return {
             "subject": self.subject,
             "session_id": self.session_id,
@@ -122,7 +123,7 @@ class Identity:
             "scopes": list(self.scopes),
             "issuer": self.issuer,
             "expires_at": self.expires_at,
-            "claims": dict(self.claims),
+            "claims": deepcopy(dict(self.claims)),
             "is_authenticated": self.is_authenticated,
         }
 
