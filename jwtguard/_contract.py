@@ -196,8 +196,9 @@ class StoreContract:
         for number in range(5):
             key = b"key %d" % number
             versions = at_once(16, lambda creator, key=key: put(store, key, b"%d" % creator))  # type: ignore[misc]
-            (winner,) = (creator for creator, version in enumerate(versions) if version is not None)
-            assert store.load(key)[:2] == (b"%d" % winner, versions[winner])
+            winners = [creator for creator, version in enumerate(versions) if version is not None]
+            assert len(winners) == 1
+            assert store.load(key)[:2] == (b"%d" % winners[0], versions[winners[0]])
 
     def test_a_save_is_seen_by_every_thread(self, store: Store) -> None:
         version = None

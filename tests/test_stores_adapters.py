@@ -14,7 +14,7 @@ import pytest
 
 from jwtguard._contract_kit import FAR, Reports, at_once, put
 from jwtguard.errors import StoreError
-from jwtguard.stores import Loaded, Watched
+from jwtguard.stores import Loaded, Watched, adapters
 from jwtguard.stores.adapters import InThreads, OnLoop
 from jwtguard.stores.memory import MemoryStore
 
@@ -241,6 +241,7 @@ def test_close_lets_calls_end_and_can_be_followed_by_more() -> None:
 def test_threads_after_a_fork() -> None:
     run("""
 import asyncio, os
+from jwtguard.stores import adapters
 from jwtguard.stores.adapters import InThreads
 from jwtguard.stores.memory import MemoryStore
 store = MemoryStore()
@@ -351,6 +352,7 @@ def test_no_loop_to_be_had(place: str, error: Exception, monkeypatch: pytest.Mon
 def test_loop_after_a_fork() -> None:
     run("""
 import asyncio, os, warnings
+from jwtguard.stores import adapters
 from jwtguard.stores.adapters import InThreads, OnLoop
 from jwtguard.stores.memory import MemoryStore
 adapter = OnLoop(InThreads(MemoryStore()))
@@ -368,6 +370,19 @@ for _ in range(20):
     adapter.load(b"k")
 adapter.close()
 """)
+
+
+def test_a_child_leaves_its_parents_loop_alone() -> None:
+    _, adapter = on_loop()
+    thread = adapter.load(b"loop").now
+    inherited = adapter._runner
+    assert inherited is not None
+    adapter._renew()
+    assert adapter.load(b"loop").now != thread
+    adapter.close()
+    assert inherited in adapters._abandoned
+    inherited.stop(PATIENCE)
+    adapters._abandoned.clear()
 
 
 # -- both ------------------------------------------------------------------------------------------------------------------

@@ -69,10 +69,11 @@ class Place:
 
     def close(self) -> None:
         link, cursor, self.link, self.cursor = self.link, self.cursor, None, None
-        if cursor is not None:
-            cursor.close()  # a statement that is still held would keep the file open
-        if link is not None:
-            link.close()
+        with suppress(sqlite3.ProgrammingError):  # the link was closed before: the collector goes by no order
+            if cursor is not None:
+                cursor.close()  # a statement that is still held would keep the file open
+            if link is not None:
+                link.close()
 
     __del__ = close
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
+import time
 from pathlib import Path
+from typing import Any
 
-from jwtguard.stores import AsyncStore, Store
+import pytest
+
+from jwtguard.stores import AsyncStore, Loaded, Store
 from jwtguard.stores.adapters import InThreads
-from jwtguard.stores.memory import MemoryStore
+from jwtguard.stores.memory import MemoryStore, _Document
 from jwtguard.stores.sqlite import SQLiteStore
 from jwtguard.testing import FakeClock, StoreContract
 
@@ -41,3 +46,111 @@ class TestCustomStore(StoreContract):
     def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
         store: Store = runpy.run_path(str(EXAMPLE))["FolderStore"](tmp_path, clock)
         return store
+
+
+class Careless(MemoryStore):
+    """Saves whatever version is expected."""
+
+    def save(self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool) -> bool:
+        expected = self.load(key).version
+        return super().save(key, data, expected=expected, version=version, expires_at=expires_at, ends=ends)
+
+
+class Folding(MemoryStore):
+    """Takes keys for text, as some collations do."""
+
+    def load(self, key: bytes) -> Loaded:
+        return super().load(key.upper())
+
+    def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+        return super().save(key.upper(), data, **terms)
+
+
+class Racing(MemoryStore):
+    """Looks, then writes."""
+
+    def save(self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool) -> bool:
+        if self.load(key).version != expected:
+            return False
+        time.sleep(0)  # lets another thread in
+        self._documents[key] = _Document(data, version, expires_at)
+        return True
+
+
+class Undying(MemoryStore):
+    """Knows no expiry."""
+
+    def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+        return super().save(key, data, **terms | {"expires_at": 4_102_444_800_000})
+
+
+class Silent(MemoryStore):
+    """Reports nothing."""
+
+    def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+        return super().save(key, data, **terms | {"ends": False})
+
+
+class Noisy(MemoryStore):
+    """Reports every save."""
+
+    def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+        return super().save(key, data, **terms | {"ends": True})
+
+
+class Seconds(MemoryStore):
+    """Tells the time in seconds."""
+
+    def load(self, key: bytes) -> Loaded:
+        return super().load(key)._replace(now=self._now() // 1000)
+
+
+class Refusing(MemoryStore):
+    """Saves nothing."""
+
+    def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("kind", "test"),
+    [
+        (Careless, "test_conflict_changes_nothing"),
+        (Careless, "test_a_version_of_what_is_absent"),
+        (Careless, "test_the_version_of_another_key"),
+        (Careless, "test_one_creator_wins"),
+        (Folding, "test_keys_that_look_alike_are_different"),
+        (Racing, "test_no_increment_is_lost"),
+        (Undying, "test_expired_is_absent"),
+        (Undying, "test_expired_can_be_made_anew"),
+        (Undying, "test_a_save_sets_the_expiry_anew"),
+        (Undying, "test_the_version_of_what_expired_is_worth_nothing"),
+        (Silent, "test_an_ending_is_reported"),
+        (Silent, "test_every_watcher_is_told"),
+        (Silent, "test_an_ending_is_reported_to_every_thread"),
+        (Silent, "test_endings_of_many_threads"),
+        (Silent, "test_watching_goes_on_after_close"),
+        (Silent, "test_no_ending_is_missed_between_watch_and_look"),
+        (Noisy, "test_what_ends_nothing_is_not_reported"),
+        (Seconds, "test_now_is_the_time_in_milliseconds"),
+        (Refusing, "test_swap"),
+        (Refusing, "test_round_trip"),
+        (Refusing, "test_close_twice_then_use_again"),
+        (Refusing, "test_a_cancelled_save_is_whole_or_not_at_all"),
+    ],
+)
+def test_the_contract_finds_a_store_that_breaks_it(kind: type[MemoryStore], test: str, tmp_path: Path) -> None:
+    class Contract(StoreContract):
+        def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
+            return kind(clock)
+
+    clock = FakeClock()
+    given = {"store": kind(clock), "clock": clock, "data": b"data", "tmp_path": tmp_path}
+    method = getattr(Contract(), test)
+    with pytest.raises(AssertionError):
+        method(**{name: given[name] for name in inspect.signature(method).parameters})
+
+
+def test_a_contract_without_a_store(tmp_path: Path) -> None:
+    with pytest.raises(NotImplementedError):
+        StoreContract().make_store(tmp_path, FakeClock())
