@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 LONGEST_PAUSE: Final = 0.064
 SHORTEST_PAUSE: Final = 0.001
+MOST_DOUBLINGS: Final = 16
 VERSION_BYTES: Final = 8
 
 
@@ -170,4 +171,4 @@ class Committer:
 
 def _jitter(attempt: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
     """Seconds to back off before an attempt: anything up to a bound that doubles (full jitter)."""
-    return uniform(0, min(LONGEST_PAUSE, SHORTEST_PAUSE * 2**attempt))
+    return uniform(0, min(LONGEST_PAUSE, SHORTEST_PAUSE * 2 ** min(attempt, MOST_DOUBLINGS)))

@@ -34,6 +34,26 @@ def nothing(_key: bytes) -> None:
     """What happens at a call of the store unless a test wants something."""
 
 
+def always(error: BaseException) -> Callable[[bytes], None]:
+    """A hook that raises."""
+
+    def fail(_key: bytes) -> None:
+        raise error
+
+    return fail
+
+
+def once(error: BaseException) -> Callable[[bytes], None]:
+    """A hook that raises the first time."""
+    left = [error]
+
+    def fail(_key: bytes) -> None:
+        if left:
+            raise left.pop()
+
+    return fail
+
+
 class ModelStore:
     """A dict, and hooks by which a test makes it fail, or lets others come between.
 

@@ -1,0 +1,62 @@
+"""Whether the store answers is said once per change."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from jwtguard.errors import StoreError
+from jwtguard.health import Health
+
+
+def caused(depth: int) -> StoreError:
+    error = StoreError("level 0")
+    inner: BaseException = error
+    for level in range(1, depth):
+        inner.__cause__ = OSError(f"level {level}")
+        inner = inner.__cause__
+    return error
+
+
+def test_each_change_is_logged_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    health = Health("be read", told.append)
+    health.worked()
+    for _ in range(3):
+        health.failed(StoreError("full"))
+    for _ in range(3):
+        health.worked()
+    health.failed(StoreError("full again"))
+    assert told == ["store_down", "store_up", "store_down"]
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.ERROR, "the store can't be read: StoreError: full"),
+        (logging.WARNING, "the store can be read again"),
+        (logging.ERROR, "the store can't be read: StoreError: full again"),
+    ]
+
+
+def test_ways_of_using_a_store_fail_apart(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    reading = Health("be read", told.append)
+    other = reading.beside("tell what has ended")
+    other.failed(StoreError("torn"))
+    reading.worked()
+    assert (reading.down, other.down) == (False, True)
+    assert told == ["store_down"]
+    assert caplog.messages == ["the store can't tell what has ended: StoreError: torn"]
+
+
+def test_the_cause_is_in_the_log_but_not_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    Health("be read", lambda _change: None).failed(caused(9))
+    assert caplog.messages == [
+        "the store can't be read: StoreError: level 0 <- OSError: level 1 <- OSError: level 2 <- OSError: level 3"
+    ]
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r", "\x1b[31m", "\u2028", "\x00", "\x85", "\ud800"])
+def test_C75_one_event_is_one_line(separator: str, caplog: pytest.LogCaptureFixture) -> None:  # noqa: N802 - its id
+    Health("be read", lambda _change: None).failed(StoreError(f"no{separator}ERROR forged"))
+    (message,) = caplog.messages
+    assert message.isprintable()
+    assert len(message.splitlines()) == 1
