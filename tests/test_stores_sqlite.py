@@ -74,12 +74,12 @@ def test_the_file_says_what_it_is(store: SQLiteStore, path: Path) -> None:
 
 
 def test_saves_are_synchronous_in_full(store: SQLiteStore) -> None:
-    with store.use(store._writer) as link:
+    with store._use(store._writer) as link:
         assert link.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_a_reader_cannot_write(store: SQLiteStore) -> None:
-    with pytest.raises(StoreError, match="readonly"), store.use(store.reader()) as link:
+    with pytest.raises(StoreError, match="readonly"), store._use(store._reader()) as link:
         link.execute("DELETE FROM documents")
 
 
@@ -102,6 +102,12 @@ def test_a_link_to_the_file(tmp_path: Path, path: Path) -> None:
     assert not (tmp_path / "link.db-wal").exists()
     one.close()
     two.close()
+
+
+def test_a_link_that_leads_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+    fail(SQLiteStore(path))
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

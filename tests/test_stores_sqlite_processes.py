@@ -317,7 +317,7 @@ def refused():
             refusals += "forked in the middle" in str(error)
     return refusals == 4
 
-with store.use(store.reader()) as link:
+with store._use(store._reader()) as link:
     if (child := os.fork()) == 0:
         if os.fork() == 0:
             os._exit(not refused())
@@ -347,7 +347,7 @@ def test_what_a_fork_does_to_a_store(path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "FORK_PATIENCE", 0.0)
     monkeypatch.setattr(module, "_torn", False)
-    reader = store.reader()
+    reader = store._reader()
     assert store.load(KEY).data == b"data"
     link = reader.link
     with reader.lock:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -96,13 +98,26 @@ def test_a_look_that_fails_says_so(store: SQLiteStore) -> None:
     watcher = Watcher(store)
     version = put(store)
     watcher.look()
-    reader = store.reader()
+    reader = store._reader()
     assert reader.link is not None
     reader.link.close()
     with pytest.raises(StoreError, match="closed"):
         watcher.look()
     assert put(store, expected=version, ends=True)
     assert watcher.look() == [KEY]
+
+
+def test_nothing_is_held_open_between_calls(store: SQLiteStore, path: Path) -> None:
+    watcher = Watcher(store)
+    put(store)
+    store.load(KEY)
+    watcher.look()
+    watcher.look()
+    with closing(sqlite3.connect(path, timeout=0)) as other:
+        assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    assert watcher.look() == []
+    assert put(store, b"more", ends=True)
+    assert watcher.look() == [b"more"]
 
 
 def test_many_threads_leave_nothing_behind(store: SQLiteStore) -> None:

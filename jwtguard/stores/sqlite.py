@@ -87,13 +87,13 @@ class SQLiteStore:
         return f"SQLite store {str(self.path)!a}"
 
     def load(self, key: bytes) -> Loaded:
-        with self.use(self.reader()) as link:
+        with self._use(self._reader()) as link:
             now = self._now()
             row = link.execute(LOAD, (key, now)).fetchone()
         return Loaded(None, None, now) if row is None else Loaded(row[0], row[1], now)
 
     def save(self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool) -> bool:
-        with self.use(self._writer) as link:
+        with self._use(self._writer) as link:
             link.execute("BEGIN IMMEDIATE")
             now = self._now()
             row = link.execute(LOAD, (key, now)).fetchone()
@@ -120,7 +120,7 @@ class SQLiteStore:
 
     # -- connections -------------------------------------------------------------------------------------------------------
 
-    def reader(self) -> Place:
+    def _reader(self) -> Place:
         """This thread's own; it goes when the thread does."""
         try:
             place: Place = self._mine.reader
@@ -129,7 +129,7 @@ class SQLiteStore:
         return place
 
     @contextmanager
-    def use(self, place: Place) -> Iterator[sqlite3.Connection]:
+    def _use(self, place: Place) -> Iterator[sqlite3.Connection]:
         """A link to the file that is at the path now. If its use fails it is closed, and what it left undone is undone."""
         if not place.lock.acquire(timeout=self._timeout):
             raise StoreError(f"{self}: other threads kept it busy for {self._timeout:g} s")
@@ -147,12 +147,11 @@ class SQLiteStore:
     def _link(self, place: Place) -> sqlite3.Connection:
         if _torn:
             raise Unfit("this process was forked in the middle of a call to it")
+        place.due = self._clock.monotonic() + self._recheck  # first, so that distrust that comes meanwhile prevails
         if place.link is not None and not self._is_current(place):
             place.close()
             self._distrust()
-        link = place.link or self._open(place)
-        place.due = self._clock.monotonic() + self._recheck
-        return link
+        return place.link or self._open(place)
 
     def _is_current(self, place: Place) -> bool:
         """Whether the files at the path are those that it has open, none of them cut. Raises where there is no file."""
@@ -160,7 +159,7 @@ class SQLiteStore:
         return before is not None and before.ids == place.files.ids and before.size <= place.files.size
 
     def _open(self, place: Place) -> sqlite3.Connection:
-        real = self.path.resolve()
+        real = Path(os.path.realpath(self.path))
         if not self._seen and not real.exists():
             create(real, self._timeout)
         found = files_at(self.path, real)
@@ -188,7 +187,7 @@ class SQLiteStore:
 
     def _new_place(self) -> Place:
         place = Place()
-        with self.mutex:
+        with self._mutex:
             self._places[id(place)] = place
         return place
 
@@ -201,13 +200,13 @@ class SQLiteStore:
     # -- forks -------------------------------------------------------------------------------------------------------------
 
     def _renew(self) -> None:
-        self.mutex = threading.RLock()
+        self._mutex = threading.RLock()
         self._paused: list[threading.Lock] = []
         self._stuck: list[Place] = []
 
-    def pause(self) -> None:
-        """Before a fork: close every connection, and let none be opened until `resume`."""
-        self.mutex.acquire()
+    def _pause(self) -> None:
+        """Before a fork: close every connection, and let none be opened until `_resume`."""
+        self._mutex.acquire()
         deadline = time.monotonic() + FORK_PATIENCE
         for place in self._all_places():
             if place.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -216,14 +215,14 @@ class SQLiteStore:
             else:
                 self._stuck.append(place)
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         """After it, in the parent."""
         paused, self._paused, self._stuck = self._paused, [], []
         for lock in paused:
             lock.release()
-        self.mutex.release()
+        self._mutex.release()
 
-    def begin_anew(self) -> bool:
+    def _begin_anew(self) -> bool:
         """After it, in the child: answers False if a connection came along. Such a one is kept, and never touched again."""
         stuck = self._stuck
         self._renew()
@@ -266,7 +265,7 @@ class _Watcher:
         try:
             sight: _Sight = self._mine.sight
         except AttributeError:
-            sight = self._mine.sight = _Sight(self._store.reader())
+            sight = self._mine.sight = _Sight(self._store._reader())
         if self._monotonic() < sight.reader.due and self._is_unchanged(sight):
             return
         self._catch_up(sight)
@@ -284,12 +283,12 @@ class _Watcher:
 
     def _catch_up(self, sight: _Sight) -> None:
         begun = self._cursor
-        with self._store.use(sight.reader) as link:
+        with self._store._use(sight.reader) as link:
             change = _change(link.cursor())
             keys, last = _endings(link, begun, sight.reader.files)
         for key in keys:
             self._ended(key)
-        with self._store.mutex:
+        with self._store._mutex:
             if self._cursor is begun:
                 self._cursor = last
         sight.link, sight.change = link, change
@@ -328,19 +327,19 @@ _abandoned: Final[list[object]] = []
 def _before_fork() -> None:
     _forking.acquire()
     for store in list(_stores):
-        store.pause()
+        store._pause()
 
 
 def _after_fork_in_parent() -> None:
     for store in list(_stores):
-        store.resume()
+        store._resume()
     _forking.release()
 
 
 def _after_fork_in_child() -> None:
     global _forking, _torn
     _forking = threading.RLock()
-    whole = [store.begin_anew() for store in list(_stores)]
+    whole = [store._begin_anew() for store in list(_stores)]
     _torn = _torn or not all(whole)
 
 
