@@ -1,32 +1,32 @@
-"""`make demo`: the FastAPI example on the embedded store, and what to type to use it."""
+"""`make demo`: the FastAPI example on the embedded store, and what to type to use it. DEMO_PORT may name a port."""
 
 import os
 import secrets
 import tempfile
 
-HOST, PORT = "127.0.0.1", 8000
+HOST = "127.0.0.1"
 
 COMMANDS = """
-A guarded app runs on http://{host}:{port} (its OpenAPI page: /docs). In another terminal:
+A guarded app runs on {url} (its OpenAPI page: /docs). In another terminal:
 
   # log in, and keep the tokens
-  curl -s {url}/login -H 'Content-Type: application/json' \\
+  curl -sw '\\n' {url}/login -H 'Content-Type: application/json' \\
        -d '{{"username": "alice", "password": "wonderland"}}' | tee tokens.json
   ACCESS=$(python3 -c 'import json; print(json.load(open("tokens.json"))["access_token"])')
   REFRESH=$(python3 -c 'import json; print(json.load(open("tokens.json"))["refresh_token"])')
 
   # call
-  curl -s {url}/me -H "Authorization: Bearer $ACCESS"
+  curl -sw '\\n' {url}/me -H "Authorization: Bearer $ACCESS"
 
   # list your sessions
-  curl -s {url}/auth/sessions -H "Authorization: Bearer $ACCESS"
+  curl -sw '\\n' {url}/auth/sessions -H "Authorization: Bearer $ACCESS"
 
-  # refresh
-  curl -s {url}/auth/refresh -H 'Content-Type: application/json' -d "{{\\"refresh_token\\": \\"$REFRESH\\"}}"
+  # refresh: the next pair, and the same one again if you repeat it
+  curl -sw '\\n' {url}/auth/refresh -H 'Content-Type: application/json' -d "{{\\"refresh_token\\": \\"$REFRESH\\"}}"
 
   # log out: the token is dead at once
-  curl -s -X POST {url}/auth/logout -H "Authorization: Bearer $ACCESS"
-  curl -s {url}/me -H "Authorization: Bearer $ACCESS"
+  curl -sw '\\n' -X POST {url}/auth/logout -H "Authorization: Bearer $ACCESS"
+  curl -sw '\\n' {url}/me -H "Authorization: Bearer $ACCESS"
 
 Ctrl-C ends it.
 """
@@ -34,13 +34,15 @@ Ctrl-C ends it.
 
 def main() -> None:
     """Serve until interrupted. The secret and the sessions are gone afterwards."""
+    port = int(os.environ.get("DEMO_PORT", "8000"))
     with tempfile.TemporaryDirectory(prefix="jwtguard-demo-") as folder:
+        os.environ.pop("JWTGUARD_SECRET_FILE", None)
         os.environ["JWTGUARD_SECRET"] = secrets.token_urlsafe(48)
         os.environ.setdefault("JWTGUARD_STORE", f"sqlite:///{folder}/sessions.db")
         import uvicorn
 
-        print(COMMANDS.format(host=HOST, port=PORT, url=f"http://{HOST}:{PORT}"), flush=True)
-        uvicorn.run("examples.fastapi_app:app", host=HOST, port=PORT, log_level="warning")
+        print(COMMANDS.format(url=f"http://{HOST}:{port}"), flush=True)
+        uvicorn.run("examples.fastapi_app:app", host=HOST, port=port, log_level="warning")
 
 
 if __name__ == "__main__":
