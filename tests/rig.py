@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from documents import POLICY
 
 from jwtguard.authentication import Authenticator
 from jwtguard.commits import Committer
+from jwtguard.context import REQUEST
 from jwtguard.document import Document, decode, document_key, everyone_key
 from jwtguard.errors import StoreError
 from jwtguard.flow import Flow, Need, Pause, Wait
 from jwtguard.health import Health
 from jwtguard.keys import Key, Keyring
-from jwtguard.model import Identity, TokenPair
+from jwtguard.model import ANONYMOUS, Identity, TokenPair
 from jwtguard.operations import ClaimsLoader, Operations
 from jwtguard.registry import Registry, Watch
 from jwtguard.stores.base import Loaded, Store
@@ -251,3 +255,21 @@ def session_id(pair: TokenPair) -> bytes:
     found = id_of_text(pair.session_id)
     assert found is not None
     return found
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """A token's payload, unverified."""
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
+
+
+@contextmanager
+def request(identity: Identity = ANONYMOUS, **environ: str) -> Iterator[dict[str, Any]]:
+    """A request that is the current one, with an identity."""
+    current: dict[str, Any] = {**environ, "jwtguard.identity": identity}
+    token = REQUEST.set(current)
+    try:
+        yield current
+    finally:
+        REQUEST.reset(token)

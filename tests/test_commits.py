@@ -310,7 +310,7 @@ def test_attempts_back_off_with_full_jitter_up_to_a_bound() -> None:
     for attempt in range(1, 12):
         _jitter(attempt, record)
     assert bounds[:3] == [(0, 0.002), (0, 0.004), (0, 0.008)]
-    assert bounds[-1] == (0, LONGEST_PAUSE)
+    assert bounds[-1:] == [(0, LONGEST_PAUSE)]
     assert all(0 <= _jitter(attempt) <= LONGEST_PAUSE for attempt in (1, 5, 100, 5_000))
 
 
