@@ -29,7 +29,7 @@ StartResponse: TypeAlias = Callable[..., Any]
 WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 R = TypeVar("R", bound="Response")
 
-_FORGED: Final = ("HTTP_REMOTE_USER", "HTTP_JWTGUARD_IDENTITY", "HTTP_JWTGUARD.IDENTITY")
+_FORGED: Final = ("HTTP_REMOTE_USER", "HTTP_REMOTE.USER", "HTTP_JWTGUARD_IDENTITY", "HTTP_JWTGUARD.IDENTITY")
 
 
 class JWTGuardMiddleware:
