@@ -130,7 +130,7 @@ class PureMachine(RuleBasedStateMachine):
         return self.store.save(ALICE, data, expected=expected, version=version, expires_at=until, ends=ends)
 
     def attempt(self, call: Call, moment: Moment, *, lands: bool) -> tuple[Any, bool]:
-        """Load, apply, save: the outcome, and whether anything was to be saved. Without `lands` the save changes nothing."""
+        """Load, apply, save: the outcome, and whether anything was to be saved. Without `lands` the save is lost."""
         loaded = self.store.load(ALICE)
         step = call.transition(decode(loaded.data, "alice"), moment)
         later = self.model.at(moment.now)
