@@ -18,19 +18,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from .context import NO_STORE, REQUEST, current_identity
+from .context import IDENTITY, NO_STORE, REQUEST
 from .core import Core
 from .endpoints import Endpoint, Endpoints
 from .errors import ConfigError, JWTGuardError
 from .flow import Flow
 from .gate import Gate
 from .guard import Guard
-from .model import ANONYMOUS
+from .model import ANONYMOUS, Identity
 from .settings import Settings
 from .wsgi import admit, remove_forged, response_of, serve, set_identity
 
 try:
-    from flask import Flask, Response, current_app, request
+    from flask import Flask, Response, current_app, has_request_context, request
     from flask.typing import ResponseReturnValue
     from werkzeug.exceptions import default_exceptions
     from werkzeug.routing import Rule
@@ -43,6 +43,12 @@ T = TypeVar("T")
 
 CONFIG_PREFIX = "JWTGUARD_"
 DEFAULT_PREFIX = "/auth"
+
+
+def current_identity() -> Identity:
+    """The identity of the current request, as long as Flask has one (in a streamed body, too); else the anonymous one."""
+    identity = request.environ.get(IDENTITY) if has_request_context() else None
+    return identity if isinstance(identity, Identity) else ANONYMOUS
 
 
 class JWTGuard(Guard):
@@ -124,7 +130,7 @@ class _Guarded:
         app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
         app.after_request_funcs.setdefault(None, []).insert(0, _forbid_storing)
         app.teardown_request(_forget_request)
-        app.register_error_handler(JWTGuardError, self._handle)
+        app.error_handler_spec[None][None].setdefault(JWTGuardError, self._handle)
 
     def _before_request(self) -> None:
         environ = request.environ
