@@ -148,6 +148,26 @@ def test_busy_with_another_thread(store: SQLiteStore) -> None:
     assert put(store, expected=version)
 
 
+@pytest.mark.parametrize("error", [TimeoutError, KeyboardInterrupt, ValueError])
+def test_interrupted_in_the_middle(
+    error: type[BaseException], store: SQLiteStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a signal handler that raises: others can write at once, and nothing of it was saved."""
+    version, other = put(store), SQLiteStore(store.path, timeout=0, clock=clock)
+
+    def interrupt() -> float:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_now", interrupt)
+        with pytest.raises((error, StoreError)):
+            put(store, data=b"half", expected=version, ends=True)
+    assert other.load(KEY)[:2] == (b"data", version)
+    second = put(other, expected=version)
+    assert put(store, expected=second)
+    other.close()
+
+
 def test_full(path: Path) -> None:
     script = """
 import resource, sys

@@ -4,7 +4,8 @@ Invariants:
 - A file is made beside its place and put there complete, by a link that fails where there is one already. So a file that is
   empty or not a store is never taken for one that is being made.
 - Nothing but SQLite opens a file that is in its place: closing any other descriptor of it would drop this process's locks.
-- A connection is used, opened and closed under its place's lock.
+- A connection is used, opened and closed under its place's lock. While it is open, SQLite removes none of its files, and no
+  other file is given their inodes: so if others are at their paths, somebody has put them there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-__all__ = ["FileId", "Files", "Place", "Unfit", "accept", "connect", "create", "files_at"]
+__all__ = ["FileId", "Files", "Ids", "Place", "Unfit", "accept", "connect", "create", "files_at", "reconcile"]
 
 APPLICATION_ID: Final = 0x6A776764
 SCHEMA_VERSION: Final = 1
@@ -34,6 +35,8 @@ INSERT INTO ends (version) VALUES (randomblob(8));
 
 FileId = tuple[int, int] | None
 """Device and inode; None where there is no file."""
+Ids = tuple[FileId, FileId, FileId]
+"""Of the files that a store is made of: the database, its log, and the log's index."""
 
 
 class Unfit(Exception):
@@ -41,15 +44,11 @@ class Unfit(Exception):
 
 
 class Files(NamedTuple):
-    """The files that a store is made of (database, log, and the log's index), and the sizes of the first two."""
+    """The files of a store, and the sizes of the database and of its log."""
 
-    ids: tuple[FileId, FileId, FileId]
+    ids: Ids
     size: int
     log_size: int
-
-    @property
-    def database(self) -> FileId:
-        return self.ids[0]
 
 
 class Place:
@@ -60,12 +59,15 @@ class Place:
         self.link: sqlite3.Connection | None = None
         self.cursor: sqlite3.Cursor | None = None
         self.real = Path()
-        self.files: Files | None = None
+        self.ids: Ids = (None, None, None)
+        self.size: int | None = None
+        """The least that the database's size may be; None after a look at it has failed."""
         self.due = 0.0
         """When to make sure again that the files are the same, on the monotonic clock."""
 
     def put(self, link: sqlite3.Connection, real: Path, files: Files) -> None:
-        self.link, self.cursor, self.real, self.files = link, link.cursor(), real, files
+        self.real, self.ids, self.size = real, files.ids, files.size
+        self.link, self.cursor = link, link.cursor()
 
     def close(self) -> None:
         link, cursor, self.link, self.cursor = self.link, self.cursor, None, None
@@ -86,6 +88,17 @@ def files_at(path: Path, real: Path) -> Files:
     if not status.st_size:
         raise Unfit("the file is empty, which a store never is")
     return Files(((status.st_dev, status.st_ino), log, index), status.st_size, log_size)
+
+
+def reconcile(had: Ids, now: Ids) -> None:
+    """Refuse to go on where a log isn't that of its database: what was answered would be lost, or another's be put in."""
+    (database, *logs), (database_now, *logs_now) = had, now
+    if database == database_now and logs != logs_now:
+        raise Unfit("its -wal or -shm file was removed while it was in use. End all processes that use it, then start them")
+    if database != database_now and any(
+        log is not None and log == log_now for log, log_now in zip(logs, logs_now, strict=True)
+    ):
+        raise Unfit("the file was replaced, but the -wal and -shm files of the one before it are still there. Remove them")
 
 
 def _find(path: str) -> tuple[FileId, int]:

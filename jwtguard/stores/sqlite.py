@@ -26,7 +26,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from ..clock import Clock, SystemClock
 from ..errors import ConfigError, StoreError
-from ._sqlite_file import FileId, Files, Place, Unfit, accept, connect, create, files_at
+from ._sqlite_file import FileId, Files, Place, Unfit, accept, connect, create, files_at, reconcile
 from .base import Loaded
 
 __all__ = ["SQLiteStore"]
@@ -130,13 +130,17 @@ class SQLiteStore:
 
     @contextmanager
     def _use(self, place: Place) -> Iterator[sqlite3.Connection]:
-        """A link to the file that is at the path now. If its use fails it is closed, and what it left undone is undone."""
+        """A link to the file that is at the path now. If its use fails it is closed, and what it left undone is undone.
+
+        It stays open if it is the files that are wrong, so that they are known as long as they are: see `reconcile`.
+        """
         if not place.lock.acquire(timeout=self._timeout):
             raise StoreError(f"{self}: other threads kept it busy for {self._timeout:g} s")
         try:
             yield self._link(place)
         except BaseException as error:
-            place.close()
+            if not isinstance(error, (OSError, Unfit)) or (place.link is not None and place.link.in_transaction):
+                place.close()
             self._distrust()
             if isinstance(error, (sqlite3.Error, OSError, Unfit)):
                 raise StoreError(f"{self}: {error}") from error
@@ -154,20 +158,23 @@ class SQLiteStore:
         return place.link or self._open(place)
 
     def _is_current(self, place: Place) -> bool:
-        """Whether the files at the path are those that it has open, none of them cut. Raises where there is no file."""
-        before, place.files = place.files, files_at(self.path, place.real)
-        return before is not None and before.ids == place.files.ids and before.size <= place.files.size
+        """Whether it has open what is at the path, and that hasn't been cut. Raises where there is no store."""
+        least, place.size = place.size, None
+        now = files_at(self.path, place.real)
+        reconcile(place.ids, now.ids)
+        place.size = now.size
+        return place.ids == now.ids and least is not None and least <= now.size
 
     def _open(self, place: Place) -> sqlite3.Connection:
         real = Path(os.path.realpath(self.path))
         if not self._seen and not real.exists():
             create(real, self._timeout)
-        found = files_at(self.path, real)
+        found = self._files(real)
         link = connect(real, self._timeout)
         try:
             pages = accept(link)
-            files = files_at(self.path, real)
-            if files.database != found.database:
+            files = self._files(real)
+            if files.ids[0] != found.ids[0]:
                 raise Unfit("the file was replaced while it was opened")
             if pages > files.size + files.log_size:
                 raise Unfit("the file is shorter than it says")
@@ -179,6 +186,15 @@ class SQLiteStore:
         place.put(link, real, files)
         self._seen = True
         return link
+
+    def _files(self, real: Path) -> Files:
+        """What is at the path, if it goes with what this process has open."""
+        opened = [(place, place.link) for place in self._all_places()]
+        now = files_at(self.path, real)
+        for place, link in opened:
+            if link is not None and place.link is link:  # it has been open all the while
+                reconcile(place.ids, now.ids)
+        return now
 
     def _distrust(self) -> None:
         """Have every thread's next look make sure that its file is still there."""
@@ -285,7 +301,7 @@ class _Watcher:
         begun = self._cursor
         with self._store._use(sight.reader) as link:
             change = _change(link.cursor())
-            keys, last = _endings(link, begun, sight.reader.files)
+            keys, last = _endings(link, begun, sight.reader.ids[0])
         for key in keys:
             self._ended(key)
         with self._store._mutex:
@@ -300,9 +316,8 @@ def _change(cursor: sqlite3.Cursor) -> object:
     return change
 
 
-def _endings(link: sqlite3.Connection, begun: _Cursor | None, files: Files | None) -> tuple[list[bytes | None], _Cursor]:
+def _endings(link: sqlite3.Connection, begun: _Cursor | None, database: FileId) -> tuple[list[bytes | None], _Cursor]:
     """The keys of what has ended after `begun`, and the last ending of all. The key None: anything may have."""
-    database = files and files.database
     if begun is not None and begun.database == database:
         rows = link.execute(ENDED, (begun.number,)).fetchall()
         if rows and rows[0][:2] == begun[1:]:
