@@ -62,7 +62,7 @@ def survives(guard: Guard, pair: Pair) -> str:
 
 def test_a_process_that_logs_in_and_refreshes(tmp_path: Path) -> None:
     # Without grace, a pair has no other right to be accepted than that it is the last one, or that its successor was lost.
-    site = Site(tmp_path, rotation_grace="0s", store_timeout="2s")
+    site = Site(tmp_path, rotation_grace="0s")
     last: dict[str, Pair] = {}
     answers = 0
     lives = 0
@@ -80,7 +80,7 @@ def test_a_process_that_logs_in_and_refreshes(tmp_path: Path) -> None:
 
 
 def test_workers_of_a_server(tmp_path: Path) -> None:
-    site = Site(tmp_path, store_timeout="2s", max_sessions="400")
+    site = Site(tmp_path, max_sessions="400")
     with (
         serving(site, *gunicorn("servers.flask_worker:app")) as flask,
         serving(site, *uvicorn("examples.fastapi_app:app", workers=1)) as fastapi,

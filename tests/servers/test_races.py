@@ -1,8 +1,4 @@
-"""Logins and refreshes of one user that race, in four processes with many threads each, on one SQLite file.
-
-STORE_TIMEOUT is 2 s here. These tests are about what the outcome is, not when it comes: on a slow disk 64 saves, each
-synced, one after the other, may keep the last ones waiting for longer than the default allows, and 503 would be right.
-"""
+"""Logins and refreshes of one user that race, in four processes with many threads each, on one SQLite file."""
 
 from __future__ import annotations
 
@@ -22,10 +18,6 @@ PROCESSES = 4
 LOGINS = 64
 REFRESHES = 32
 LIMIT = 3
-
-
-def site_with(folder: Path, **settings: str) -> Site:
-    return Site(folder, store_timeout="2s", max_sessions=str(LIMIT), **settings)
 
 
 def log_in_at_once(crew: Crew) -> list[Outcome]:
@@ -50,7 +42,7 @@ def assert_active(crew: Crew, pairs: list[TokenPair]) -> None:
 
 @pytest.mark.parametrize("round_", range(3))
 def test_the_limit_holds_at_every_moment(round_: int, tmp_path: Path) -> None:
-    site = site_with(tmp_path)
+    site = Site(tmp_path, max_sessions=str(LIMIT))
     with crew(site, PROCESSES) as processes, watching(site, "alice") as stop:
         outcomes = log_in_at_once(processes)
         seen = stop()
@@ -67,7 +59,7 @@ def test_the_limit_holds_at_every_moment(round_: int, tmp_path: Path) -> None:
 
 
 def test_under_deny_exactly_as_many_as_allowed_get_in(tmp_path: Path) -> None:
-    site = site_with(tmp_path, on_limit="deny")
+    site = Site(tmp_path, max_sessions=str(LIMIT), on_limit="deny")
     with crew(site, PROCESSES) as processes, watching(site, "alice") as stop:
         outcomes = log_in_at_once(processes)
         assert stop().most == LIMIT
@@ -76,7 +68,7 @@ def test_under_deny_exactly_as_many_as_allowed_get_in(tmp_path: Path) -> None:
 
 
 def test_under_choose_a_ticket_ends_one_session_once(tmp_path: Path) -> None:
-    site = site_with(tmp_path, on_limit="choose")
+    site = Site(tmp_path, max_sessions=str(LIMIT), on_limit="choose")
     with crew(site, PROCESSES) as processes, watching(site, "alice") as stop:
         outcomes = log_in_at_once(processes)
         assert errors(outcomes) == {"": LIMIT, "limit_reached": LOGINS - LIMIT}
@@ -103,7 +95,7 @@ def test_under_choose_a_ticket_ends_one_session_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("round_", range(3))
 def test_refreshes_with_one_token_get_one_pair_until_it_is_stale(round_: int, tmp_path: Path) -> None:
-    site = site_with(tmp_path, rotation_grace="1s")
+    site = Site(tmp_path, rotation_grace="1s")
     with crew(site, PROCESSES) as processes:
         first = processes.one(0, "login", "alice").value
         outcomes = processes.at_once(REFRESHES // PROCESSES, "refresh", (first.refresh_token,))
