@@ -240,9 +240,10 @@ def rotate(
     if behind:
         session = _adopted(session, generation)
     if generation == session.generation:
-        if len(_in_grace(session, moment)) >= MAX_RETIRED:
+        full = len(_in_grace(session, moment)) >= MAX_RETIRED
+        if full and moment.now < session.rotated_at + moment.policy.access_ttl // 2:
             return Step(None, Rotated(session, replayed=True))
-        successor = _successor(session, moment, key_id, device)
+        successor = _renewed(session, moment, key_id) if full else _successor(session, moment, key_id, device)
         return _step(_put(document, successor), Rotated(successor, behind=behind), keep=session_id)
     if _answer_was_lost(session, generation, moment, began):
         return Step(None, Rotated(session, replayed=True))
@@ -251,16 +252,18 @@ def rotate(
     return _step(_end(document, session, Reason.REUSED), Reused(), ends=True)
 
 
+def _renewed(session: SessionRecord, moment: Moment, key_id: str) -> SessionRecord:
+    """The session with its current generation begun anew: where none may follow yet, an access token must not run out."""
+    until = _expiry(session.opened_at, moment.now, moment.policy)
+    return replace(session, rotated_at=moment.now, seen_at=moment.now, expires_at=until, key_id=key_id)
+
+
 def _successor(session: SessionRecord, moment: Moment, key_id: str, device: tuple[str, str] | None) -> SessionRecord:
     """The session with its next generation. More than four in grace are never reached, so none that counts is dropped."""
     name, ip = device or (session.device, session.ip)
     return replace(
-        session,
+        _renewed(session, moment, key_id),
         generation=session.generation + 1,
-        rotated_at=moment.now,
-        seen_at=moment.now,
-        expires_at=_expiry(session.opened_at, moment.now, moment.policy),
-        key_id=key_id,
         used=False,
         retired=(*_in_grace(session, moment), Retired(session.generation, moment.now)),
         device=name,

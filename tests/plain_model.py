@@ -131,12 +131,12 @@ class Model:
             entry.update(generation=generation, used=True, retired={})
         graces = self.in_grace(entry, self.clock)
         if generation == entry["generation"]:
-            if len(graces) == 4:
+            if len(graces) == 4 and self.clock - entry["rotated"] < self.policy.access_ttl // 2:
                 return "rotated", generation
-            expires = self.expiry(entry["opened"], self.clock)
-            entry.update(generation=generation + 1, used=False, rotated=self.clock, seen=self.clock, expires=expires)
-            entry["retired"] = graces | {generation: self.clock}
-            return "rotated", generation + 1
+            entry.update(rotated=self.clock, seen=self.clock, expires=self.expiry(entry["opened"], self.clock))
+            if len(graces) < 4:
+                entry.update(generation=generation + 1, used=False, retired=graces | {generation: self.clock})
+            return "rotated", entry["generation"]
         lost = not entry["used"] or (repeated and entry["rotated"] >= began)
         if generation in graces or (generation == entry["generation"] - 1 and lost):
             return "rotated", entry["generation"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from documents import DAY, HOUR, KEY_ID, NOW, SECOND, after, moment, saved, sid, with_sessions
+from documents import DAY, HOUR, KEY_ID, MINUTE, NOW, SECOND, after, moment, saved, sid, with_sessions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +43,7 @@ TWO_USED = use(TWO, 2, moment(NOW + HOUR + SECOND))
 def test_C51_the_current_generation_is_raised() -> None:
     step = refresh(ONE, 1, moment(NOW + HOUR), key_id="another")
     session = session_of(saved(step))
-    assert step.outcome == Rotated(session)
+    assert step.outcome == (session, False, False)  # neither a replay nor a store behind
     assert (step.ends, step.evicted) == (False, ())
     assert (session.generation, session.key_id, session.rotated_at) == (2, "another", NOW + HOUR)
     assert session.seen_at == NOW + HOUR
@@ -134,6 +134,25 @@ def test_with_four_in_grace_the_current_one_is_answered_again() -> None:
     rotated = saved(refresh(document, 5, moment(NOW + HOUR + GRACE)))  # the first of the four has left its grace
     assert [retired.generation for retired in session_of(rotated).retired] == [2, 3, 4, 5]
     assert session_of(rotated).generation == 6
+
+
+def test_with_four_in_grace_no_access_token_runs_out() -> None:
+    """Where refreshes follow each other faster than generations may: the same generation is answered with new times."""
+    long_grace = {"rotation_grace": 10 * MINUTE, "access_ttl": MINUTE}
+    document, at = ONE, NOW
+    for generation in (1, 2, 3, 4):
+        at += MINUTE
+        document = saved(refresh(document, generation, moment(at, **long_grace)))
+    assert refresh(document, 5, moment(at + 30 * SECOND - 1, **long_grace)).document is None
+    step = refresh(document, 5, moment(at + 30 * SECOND, **long_grace), key_id="another")
+    renewed = session_of(saved(step))
+    assert step.outcome == Rotated(renewed)
+    assert (renewed.generation, renewed.rotated_at, renewed.key_id) == (5, at + 30 * SECOND, "another")
+    assert renewed.expires_at == at + 30 * SECOND + 30 * DAY
+    assert renewed.retired == session_of(document).retired
+    assert refresh(saved(step), 5, moment(at + MINUTE - 1, **long_grace)).document is None
+    for older in (1, 2, 3, 4):
+        assert isinstance(refresh(saved(step), older, moment(at + MINUTE, **long_grace)).outcome, Rotated)
 
 
 def test_a_grace_of_nothing_forgives_only_lost_answers() -> None:

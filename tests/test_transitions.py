@@ -199,6 +199,13 @@ def test_the_floor_rises_at_every_call_with_the_clock_behind_it_too() -> None:
     assert judge(user, moment(behind + MINUTE, everyone=second.outcome), sid(1), 1) == Ended(Reason.REVOKED)
 
 
+def test_a_floor_never_sinks_and_is_not_raised_twice_by_one_call() -> None:
+    """Another call was faster, or this one is tried again."""
+    later = saved(raise_floor(Document.empty(""), moment(NOW + SECOND)))
+    assert raise_floor(later, moment(NOW)) == (None, NOW + SECOND + 1, False, ())
+    assert raise_floor(later, moment(NOW + SECOND, repeated=True)) == (None, NOW + SECOND + 1, False, ())
+
+
 # -- end -------------------------------------------------------------------------------------------------------------------
 
 
