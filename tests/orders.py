@@ -14,7 +14,7 @@ from rig import ALICE, ISSUER, ModelStore, Rig
 
 from jwtguard.document import Document, decode, encode
 from jwtguard.errors import AuthError, StoreError, StoreUnavailable
-from jwtguard.flow import Flow, Load, Need, Pause, Wait
+from jwtguard.flow import Flow, Load, Need, Pause, Save, Wait
 from jwtguard.model import Identity
 from jwtguard.recall import Lease, digest_of
 from jwtguard.testing import FakeClock
@@ -45,13 +45,25 @@ class KnownTokens:
 
 
 class Actor:
-    """A flow, a step at a time. `whole_loads`: a load is handed on in the step that reads, which nobody can tell for a flow
-    that publishes nothing of it."""
+    """A flow, a step at a time.
 
-    def __init__(self, world: World, start: Callable[[], Flow[Any]], *, whole_loads: bool = False) -> None:
+    What multiplies the orders without making a difference is left out. `whole`: needs of these kinds are performed and
+    handed on in one step, which nobody can tell where what is handed on is published to no one. `after`: a twin, that does
+    just the same and begins first; the other half of the orders are the same ones with the names exchanged.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        start: Callable[[], Flow[Any]],
+        *,
+        whole: tuple[type[Need], ...] = (),
+        after: Actor | None = None,
+    ) -> None:
         self._world = world
         self._start = start
-        self._whole_loads = whole_loads
+        self._whole = (Wait, Pause, *whole)
+        self._after = after
         self._flow: Flow[Any] | None = None
         self._need: Need | None = None
         self._result: tuple[Any, BaseException | None] | None = None
@@ -66,7 +78,8 @@ class Actor:
 
     def ready(self) -> bool:
         waits = isinstance(self._need, Wait) and not self._need.future.done()
-        return not self.finished and not waits
+        is_second = self._after is not None and self._after._flow is None
+        return not self.finished and not waits and not is_second
 
     def step(self) -> None:
         if self._flow is None:
@@ -75,7 +88,7 @@ class Actor:
             self._resume(None, None)
         elif self._result is None:
             self._result = self._performed()
-            if isinstance(self._need, Wait | Pause) or (self._whole_loads and isinstance(self._need, Load)):
+            if isinstance(self._need, self._whole):
                 self._resume(*self._result)
         else:
             self._resume(*self._result)
@@ -145,21 +158,21 @@ class World:
 
     # -- who takes part
 
-    def fill(self, token: bytes = FIRST) -> Actor:
-        actor = Actor(self, lambda: self.rig.authenticator.authenticate(token))
+    def fill(self, token: bytes = FIRST, *, after: Actor | None = None) -> Actor:
+        actor = Actor(self, lambda: self.rig.authenticator.authenticate(token), after=after)
         self.actors.append(actor)
         self.fills.append(actor)
         return actor
 
     def ending(self, start: Callable[[Rig], Flow[Any]]) -> Actor:
-        actor = Actor(self, partial(start, self.rig), whole_loads=True)
+        actor = Actor(self, partial(start, self.rig), whole=(Load,))
         self.actors.append(actor)
         self.enders.append(actor)
         return actor
 
     def rotation(self) -> Actor:
         rotating = partial(rotate, session_id=SID, generation=1, key_id="keyid-01")
-        actor = Actor(self, lambda: self.rig.committer.commit(ALICE, "alice", rotating), whole_loads=True)
+        actor = Actor(self, lambda: self.rig.committer.commit(ALICE, "alice", rotating), whole=(Load, Save))
         self.actors.append(actor)
         return actor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from rig import Rig
 from jwtguard.errors import AuthError, SessionRevoked, SessionUnknown, TokenSuperseded
 from jwtguard.flow import run
 from jwtguard.model import TokenPair
+from jwtguard.stores.base import Loaded
 from jwtguard.stores.memory import MemoryStore
 from jwtguard.testing import FakeClock
 
@@ -39,10 +41,19 @@ class Known:
     over: bool = False
 
 
+class Yielding(MemoryStore):
+    """Lets another thread go on between what it does and its answer."""
+
+    def load(self, key: bytes) -> Loaded:
+        loaded = super().load(key)
+        time.sleep(0)
+        return loaded
+
+
 class Crowd:
     def __init__(self, *, reports: bool, size: int) -> None:
         clock = FakeClock()
-        self.store = MemoryStore(clock)
+        self.store = Yielding(clock)
         watch = self.store.watch if reports else None
         self.rigs = [Rig(self.store, clock, watch=watch, size=size, patience=1e6) for _ in range(2 if reports else 1)]
         self.clock = clock
