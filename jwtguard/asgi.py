@@ -170,21 +170,25 @@ class _Sending:
 
 async def send_answer(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     """Send an answer; to a WebSocket that isn't accepted, as far as the server can."""
-    if scope["type"] == "websocket" and "websocket.http.response" not in (scope.get("extensions") or {}):
+    if scope["type"] == "websocket" and not can_deny(scope):
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
         return
-    response = response_of(answer)
-    if scope.get("method") == "HEAD":
-        response.body = b""  # its length is told all the same
-    await response(scope, receive, send)
+    await response_of(answer, scope)(scope, receive, send)
 
 
-def response_of(answer: Answer) -> Response:
+def can_deny(handshake: Scope) -> bool:
+    """Whether the server can answer a WebSocket's handshake with a response."""
+    return "websocket.http.response" in (handshake.get("extensions") or {})
+
+
+def response_of(answer: Answer, scope: Scope) -> Response:
     """An answer as Starlette's response."""
     from starlette.responses import Response
 
     response = Response(answer.body, answer.status)
     response.raw_headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+    if scope.get("method") == "HEAD":
+        response.body = b""  # its length is told all the same
     return response
 
 

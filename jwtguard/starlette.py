@@ -22,9 +22,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
 
 from .answers import Answer
-from .asgi import JWTGuardMiddleware, response_of, send_answer, set_identity, take_authorization
+from .asgi import POLICY_VIOLATION, JWTGuardMiddleware, can_deny, response_of, set_identity, take_authorization
 from .endpoints import Endpoint
 from .errors import ConfigError, JWTGuardError
 from .guard import AsyncGuard
@@ -82,17 +83,20 @@ class _Inside(JWTGuardMiddleware):
         async def serve(request: Request) -> Response:
             found = (endpoint, request.path_params.get("id", ""))
             authorization = take_authorization(request.scope)
-            return response_of(await self.answer(found, authorization, request.scope, request.receive))
+            return response_of(await self.answer(found, authorization, request.scope, request.receive), request.scope)
 
         return serve
 
-    async def answer_error(self, connection: HTTPConnection, error: Exception) -> Response:
+    async def answer_error(self, connection: HTTPConnection, error: Exception) -> Response | None:
         """The app's handler of jwtguard's errors, where it has none of its own for the class."""
         error = cast("JWTGuardError", error)  # it is registered for no other
         answer = self.endpoints.refuse(error)
-        handler = self._handlers.get(error.status) if connection.scope["type"] == "http" else None
+        if isinstance(connection, WebSocket):
+            await _close(connection, answer)
+            return None
+        handler = self._handlers.get(error.status)
         if handler is None:
-            return _Refusal(answer)
+            return response_of(answer, connection.scope)
         headers = {name: value for name, value in answer.headers if name != "Content-Type"}
         response = handler(connection, HTTPException(error.status, error.description, headers))
         return cast("Response", await response if isawaitable(response) else response)
@@ -113,15 +117,12 @@ class _Inside(JWTGuardMiddleware):
         await route.handle(scope, receive, send)
 
 
-class _Refusal(Response):
-    """An answer to an HTTP request, or to a WebSocket that isn't accepted."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.body, answer.status)
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_answer(self._answer, scope, receive, send)
+async def _close(websocket: WebSocket, answer: Answer) -> None:
+    """Refuse a WebSocket with an answer if it isn't accepted yet, or close it."""
+    if websocket.application_state is WebSocketState.CONNECTING and can_deny(websocket.scope):
+        await websocket.send_denial_response(response_of(answer, websocket.scope))
+    elif websocket.application_state is not WebSocketState.DISCONNECTED:
+        await websocket.close(POLICY_VIOLATION)
 
 
 def _check_when_it_starts(app: Starlette, inside: _Inside, flatten: Flatten) -> None:
