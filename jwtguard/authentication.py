@@ -183,6 +183,8 @@ class Authenticator:
         is_first = access.generation == session.generation and not session.used
         touching = partial(touch, session_id=access.session_id, generation=access.generation)
         key = document_key(self._tokens.issuer, access.subject)
+        if not is_first and self._committer.is_busy(key):
+            return
         try:
             yield from self._committer.commit(key, access.subject, touching, insist=is_first)
         except StoreUnavailable:

@@ -53,6 +53,10 @@ class Turns:
         self._mutex = threading.Lock()
         self._queues: dict[bytes, deque[Future[None]]] = {}
 
+    def is_taken(self, key: bytes) -> bool:
+        """Whether it is anybody's turn."""
+        return key in self._queues
+
     def join(self, key: bytes) -> Future[None]:
         """Queue up. The future is done when it is one's turn."""
         turn: Future[None] = Future()
@@ -96,6 +100,10 @@ class Committer:
         self._clock = clock
         self._health = health
         self._turns = Turns()
+
+    def is_busy(self, key: bytes) -> bool:
+        """Whether this process is writing this document already, so that a further writer would wait."""
+        return self._turns.is_taken(key)
 
     def commit(self, key: bytes, subject: str, transition: Transition[T], *, insist: bool = True) -> Flow[Step[T]]:
         """Apply a transition to a user's document until it is saved or has nothing to save.

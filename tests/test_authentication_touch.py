@@ -9,7 +9,7 @@ from documents import SECOND
 from rig import ALICE, DOWN, Rig, always, session_id
 
 from jwtguard.errors import RefreshReused, SessionRevoked, StoreError, StoreUnavailable
-from jwtguard.flow import Pause, Save
+from jwtguard.flow import Pause, Save, Wait
 from jwtguard.model import Identity
 from jwtguard.transitions import end_one
 
@@ -99,6 +99,33 @@ def test_a_later_use_that_loses_its_race_is_dropped(rig: Rig) -> None:
     with pytest.raises(StopIteration) as done:
         flow.send(False)
     assert isinstance(done.value.value, Identity)
+    assert rig.is_at_rest()
+
+
+def test_a_later_use_waits_for_no_other_writer(rig: Rig) -> None:
+    pair = rig.logged_in()
+    rig.clock.advance(120)
+    rig.do(rig.registry.know_everyone())
+    writing = rig.operations.revoke_all("alice")
+    next(writing)
+    flow = rig.authenticator.authenticate(pair.access_token.encode())
+    need = next(flow)
+    with pytest.raises(StopIteration) as done:
+        flow.send(rig.perform(need))
+    assert isinstance(done.value.value, Identity)
+    writing.close()
+
+
+def test_a_first_use_waits_for_its_turn(rig: Rig) -> None:
+    pair = rig.login()
+    rig.do(rig.registry.know_everyone())
+    writing = rig.operations.revoke_all("alice")
+    next(writing)
+    flow = rig.authenticator.authenticate(pair.access_token.encode())
+    need = next(flow)
+    assert isinstance(flow.send(rig.perform(need)), Wait)
+    flow.close()
+    writing.close()
     assert rig.is_at_rest()
 
 
