@@ -51,7 +51,7 @@ def install(app: Starlette, guard: AsyncGuard) -> None:
 
 def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute, flatten: Flatten) -> None:
     """Guard an app, with the endpoints added as routes by `add_route`. `flatten` gives each route that a list of them
-    stands for, with its path."""
+    stands for, or what has its path and methods and names it as its `original_route`."""
     if hasattr(app.state, "jwtguard"):
         raise ConfigError("this app is guarded already: call install once")
     if app.middleware_stack is not None:
@@ -149,7 +149,8 @@ def _paths(routes: Sequence[BaseRoute], flatten: Flatten, prefix: str = "") -> I
     """The path and methods of each HTTP route, without those that take what other routes leave."""
     for route in flatten(routes):
         path = prefix + re.sub(r"\{[^{}]*(?<!:path)\}", "x", getattr(route, "path", None) or "")
-        if isinstance(getattr(route, "original_route", route), Mount):
+        original = getattr(route, "original_route", route)
+        if isinstance(original, Mount):
             yield from _paths(route.routes, flatten, path)
-        elif "{" not in path and hasattr(route, "methods"):
+        elif isinstance(original, Route) and "{" not in path:
             yield path, route.methods

@@ -398,6 +398,7 @@ def test_a_collision_is_an_error_at_start(add: Callable[[FastAPI], object], late
 def test_a_catch_all_hides_no_endpoint(later: bool) -> None:
     def add(app: FastAPI) -> None:
         router = APIRouter()
+        router.add_api_websocket_route("/auth/logout", lambda websocket: None)
         router.add_api_route("/auth/{x}", lambda x: f"below {x}", methods=["GET", "POST"])
         router.add_api_route("/{rest:path}", lambda rest: f"all {rest}", methods=["GET", "POST", "DELETE"])
         app.include_router(router)
