@@ -218,7 +218,7 @@ def _endpoint_request(endpoint: Endpoint, session_id: str, environ: Environ) -> 
 
 def _body(environ: Environ) -> bytes:
     """The request's body. Raises BodyTooLarge, RequestInvalid."""
-    from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+    from werkzeug.exceptions import RequestEntityTooLarge
     from werkzeug.wrappers import Request
 
     request = Request(environ)
@@ -227,7 +227,7 @@ def _body(environ: Environ) -> bytes:
         body = request.get_data()
     except RequestEntityTooLarge:
         raise BodyTooLarge from None
-    except BadRequest:
+    except Exception:  # noqa: BLE001 - each server has its own for a body that breaks off or is malformed
         raise RequestInvalid("the body can't be read") from None
     if len(body) > MAX_BODY:
         raise BodyTooLarge

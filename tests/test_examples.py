@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from werkzeug.test import Client as WSGIClient
 
@@ -179,6 +181,30 @@ def test_only_fastapi_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
         assert refused.value.status_code == 401
         assert client.get("/stream").status_code == 401
         assert "/auth/refresh" in client.get("/openapi.json").json()["paths"]
+
+
+def test_only_fastapi_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first event; the client goes away before the second."""
+    app = example("fastapi_app", monkeypatch).app
+    with TestClient(app) as client:
+        token = log_in(through_asgi(client))["access_token"]
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": headers}
+    scope |= {"asgi": {"spec_version": "2.4"}}
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message.get("body"):
+            raise OSError  # as servers do from ASGI 2.4 on
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 200
+    assert sent[1]["body"] == b"data: 0\n\n"
 
 
 def test_the_starlette_example(monkeypatch: pytest.MonkeyPatch) -> None:
