@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import random
 import secrets
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Final, TypeVar
 
 from .clock import Clock
@@ -27,6 +27,7 @@ from .errors import StoreError, StoreUnavailable
 from .flow import Flow, Pause, Save, Wait
 from .forks import renew_after_fork
 from .health import Health
+from .mutex import Mutex
 from .policy import Moment, Policy
 from .registry import Registry, wake
 from .stores.base import Loaded
@@ -50,7 +51,7 @@ class Turns:
         renew_after_fork(self)
 
     def _renew(self) -> None:
-        self._mutex = threading.Lock()
+        self._mutex = Mutex()
         self._queues: dict[bytes, deque[Future[None]]] = {}
 
     def is_taken(self, key: bytes) -> bool:
@@ -70,17 +71,18 @@ class Turns:
 
     def leave(self, key: bytes, turn: Future[None]) -> None:
         """Be done with it, or give up waiting for it; the next one's turn begins if it was one's own."""
-        with self._mutex:
-            queue = self._queues.get(key)
-            if queue is None or turn not in queue:
-                return  # of a flow from before a fork: the child began anew
-            was_first = queue[0] is turn
-            queue.remove(turn)
-            following = queue[0] if queue else None
-            if following is None:
-                del self._queues[key]
-        if was_first and following is not None:
-            wake(following, None)
+        self._mutex.perform(partial(self._leave, key, turn))
+
+    def _leave(self, key: bytes, turn: Future[None]) -> None:
+        queue = self._queues.get(key)
+        if queue is None or turn not in queue:
+            return  # of a flow from before a fork: the child began anew
+        was_first = queue[0] is turn
+        queue.remove(turn)
+        if not queue:
+            del self._queues[key]
+        elif was_first:
+            wake(queue[0], None)
 
 
 class Committer:

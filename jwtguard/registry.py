@@ -27,6 +27,7 @@ from .errors import StoreError, StoreUnavailable
 from .flow import Flow, Load, Wait
 from .forks import renew_after_fork
 from .health import Health
+from .mutex import Mutex
 from .recall import Entry, Lease, RecallTable, digest_of
 from .stores.base import Loaded
 
@@ -99,7 +100,7 @@ class Registry:
         renew_after_fork(self)
 
     def _renew(self) -> None:
-        self._mutex = threading.Lock()
+        self._mutex = Mutex()
         self._leases = _Leases(self._size)
         self._flights: dict[bytes, _Flight] = {}
         self._number = 0
@@ -147,13 +148,15 @@ class Registry:
 
     def ended(self, key: bytes | None) -> None:
         """Something of this user has ended (None: of any user). From here on nothing read before is relied on."""
-        with self._mutex:
-            if key is None or key == self._everyone_key:
-                self._everyone_at = float("-inf")
-                self._endings_of_all += 1
-                self._kill(list(self._leases), list(self._flights))
-            else:
-                self._kill([key], [key])
+        self._mutex.perform(partial(self._end, key))
+
+    def _end(self, key: bytes | None) -> None:
+        if key is None or key == self._everyone_key:
+            self._everyone_at = float("-inf")
+            self._endings_of_all += 1
+            self._kill(list(self._leases), list(self._flights))
+        else:
+            self._kill([key], [key])
 
     def _kill(self, leases: list[bytes], flights: list[bytes]) -> None:
         for key in leases:
@@ -215,12 +218,11 @@ class Registry:
             failure = error
             raise
         finally:
-            self._land(key, flight, failure)
+            self._mutex.perform(partial(self._land, key, flight, failure))
 
     def _land(self, key: bytes, flight: _Flight, failure: StoreUnavailable | None) -> None:
-        with self._mutex:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
+        if self._flights.get(key) is flight:
+            del self._flights[key]
         for future in flight.waiting:  # complete: nobody joins what is no longer in _flights
             wake(future, failure)
 

@@ -50,7 +50,7 @@ def test_a_child_begins_with_an_empty_registry_and_locks_that_work() -> None:
         flight = held.lease(b"someone")
         next(flight)
         for lock in (held._mutex, held._watching, rig.committer._turns._mutex):
-            lock.acquire()
+            lock.__enter__()
         if (child := os.fork()) == 0:
             assert rig.recall(pair) is None
             assert (len(held.table), len(held._leases), len(held._flights), held.number) == (0, 0, 0, 0)
@@ -65,7 +65,7 @@ def test_a_child_begins_with_an_empty_registry_and_locks_that_work() -> None:
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         for lock in (held._mutex, held._watching, rig.committer._turns._mutex):
-            lock.release()
+            lock.__exit__(None, None, None)
         assert rig.recall(pair), "the parent goes on with what it had"
         print("well")
     """
