@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from .clock import Clock
@@ -24,7 +23,7 @@ from .errors import (
     TokenSuperseded,
 )
 from .flow import Flow
-from .model import Identity
+from .model import Identity, read_only
 from .policy import Admission, Ended, Moment, Policy, Superseded, judge, needs_touch
 from .recall import Entry, Lease, digest_of
 from .registry import Registry
@@ -111,7 +110,7 @@ class Authenticator:
             scopes=scopes,
             issuer=self._tokens.issuer,
             expires_at=int(access.expires_at),
-            claims=MappingProxyType(access.claims),
+            claims=read_only(access.claims),
         )
 
     def _admitted(self, digest: bytes, entry: Entry) -> Flow[Entry]:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["ANONYMOUS", "Device", "Event", "Identity", "Session", "TokenPair"]
+__all__ = ["ANONYMOUS", "Device", "Event", "Identity", "Session", "TokenPair", "read_only"]
 
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def read_only(value: Any) -> Any:
+    """JSON data as what nobody can change: an identity is shared by all requests with its token."""
+    if isinstance(value, dict):
+        return MappingProxyType({name: read_only(member) for name, member in value.items()})
+    return tuple(map(read_only, value)) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """The JSON data that `read_only` was given."""
+    if isinstance(value, Mapping):
+        return {name: _plain(member) for name, member in value.items()}
+    return [_plain(member) for member in value] if isinstance(value, list | tuple) else value
 
 
 def _no_claims() -> Mapping[str, Any]:
@@ -89,7 +102,8 @@ class TokenPair:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a request comes from. `claims` are all claims of the access token, read-only; `expires_at` is its `exp`.
+    """Who a request comes from. `claims` are all claims of the access token, read-only (its arrays are tuples);
+    `expires_at` is its `exp`.
 
     It has the three members of Starlette's `BaseUser`, so it can be `request.user` as it stands.
     """
@@ -123,7 +137,7 @@ class Identity:
             "scopes": list(self.scopes),
             "issuer": self.issuer,
             "expires_at": self.expires_at,
-            "claims": deepcopy(dict(self.claims)),
+            "claims": _plain(self.claims),
             "is_authenticated": self.is_authenticated,
         }
 

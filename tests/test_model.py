@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jwtguard.model import ANONYMOUS, Device, Event, Identity, Session, TokenPair
+from jwtguard.model import ANONYMOUS, Device, Event, Identity, Session, TokenPair, read_only
 
 DEVICE = Device("Firefox on Linux", "Mozilla/5.0", "203.0.113.7")
 SESSION = Session("A" * 22, "alice", DEVICE, ("read",), 1, 2, 3)
@@ -99,3 +99,12 @@ def test_identities_are_equal_by_what_they_stand_for() -> None:
 
 def test_an_event_may_be_about_all_sessions_or_all_users() -> None:
     assert Event("revoked") == Event("revoked", "", None)
+
+
+def test_what_is_read_only_stays_so_all_the_way_down() -> None:
+    claims = read_only({"roles": ["x"], "org": {"units": [{"id": 1}]}, "level": 3})
+    assert claims["roles"] == ("x",)
+    with pytest.raises(TypeError):
+        claims["org"]["units"][0]["id"] = 2
+    shown = dataclasses.replace(IDENTITY, claims=claims).to_dict()["claims"]
+    assert shown == {"roles": ["x"], "org": {"units": [{"id": 1}]}, "level": 3}
