@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import weakref
 
 from jwtguard._contract_kit import FAR, Reports, end, put
@@ -61,6 +62,23 @@ def test_a_subscriber_is_told_before_save_returns() -> None:
     store.watch(reports.ended)
     end(store, b"k")
     assert reports.keys == [b"k"]
+
+
+def test_nobody_sees_an_ending_before_it_is_reported() -> None:
+    """Else another guard on this store could answer that a session is over, while this one still let it in."""
+    store = MemoryStore()
+    order: list[object] = []
+    reader = threading.Thread(target=lambda: order.append(store.load(b"k").data))
+
+    def ended(key: bytes | None) -> None:
+        reader.start()
+        reader.join(0.05)  # it must wait for the report; this is time enough to see that it doesn't
+        order.append(key)
+
+    store.watch(ended)
+    end(store, b"k")
+    reader.join()
+    assert order == [b"k", b"data"]
 
 
 def test_a_subscriber_is_told_once_however_often_it_subscribes() -> None:

@@ -1,9 +1,10 @@
 """Documents in this process's memory: for tests, for development, and for an app that is one process and stays up.
 
 Invariants:
-- A document is one immutable tuple, put in its place by one assignment. So a load needs no lock, and a child that is forked
-  in the middle of a save has the old document or the new one.
-- Saves are one at a time. Subscribers are told after the lock is released and before `save` returns.
+- A document is one immutable tuple, put in its place by one assignment. So a child that is forked in the middle of a save
+  has the old document or the new one.
+- Saves are one at a time, and subscribers are told under the lock, which a load takes too: nobody sees an ending that has not
+  been reported to all. (Who did could answer that a session is over, while another guard still let it in.)
 - Each key is in the sweep's queue once: every save looks at a few documents in turn and drops those that have expired, so
   the work is bounded and nothing that is dead stays for long.
 - The store keeps no subscriber alive that is a bound method: a guard that is dropped is forgotten.
@@ -57,6 +58,10 @@ class MemoryStore:
         self._mutex = threading.Lock()
 
     def load(self, key: bytes) -> Loaded:
+        with self._mutex:
+            return self._find(key)
+
+    def _find(self, key: bytes) -> Loaded:
         now = self._now()
         document = self._documents.get(key)
         if document is None or document.expires_at <= now:
@@ -65,15 +70,15 @@ class MemoryStore:
 
     def save(self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool) -> bool:
         with self._mutex:
-            if self.load(key).version != expected:
+            if self._find(key).version != expected:
                 return False
             if key not in self._documents:
                 self._queue.append(key)
             self._documents[key] = _Document(data, version, expires_at)
             self._sweep()
-        if ends:
-            self._report(key)
-        return True
+            if ends:
+                self._report(key)
+            return True
 
     def close(self) -> None:
         """Nothing to let go of: the documents stay, as the contract says that the store can be used again."""
