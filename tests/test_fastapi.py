@@ -207,12 +207,17 @@ def test_a_dependency_with_yield_and_its_errors() -> None:
 
 
 def test_dependencies_of_the_whole_app() -> None:
-    """They run for the endpoints too, which are its routes."""
+    """They run for the endpoints too, which are its routes; there nobody is known, as an endpoint asks for itself."""
     seen: list[str] = []
-    client = TestClient(an_app(dependencies=[Depends(lambda: seen.append("called"))]))
+
+    def look(request: Request) -> None:
+        seen.append(request.user.subject)
+
+    client = TestClient(an_app(dependencies=[Depends(look)]))
     known = bearer(client)
+    assert client.get("/me", headers=known).status_code == 200
     assert client.post("/auth/logout", headers=known).status_code == 204
-    assert seen == ["called"] * 2
+    assert seen == ["", "alice", ""]
 
 
 # -- views -----------------------------------------------------------------------------------------------------------------

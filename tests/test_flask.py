@@ -18,7 +18,17 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import TestResponse
 
 import jwtguard.flask
-from jwtguard import AuthError, ConfigError, Guard, JWTGuardError, LimitReached, ScopeMissing, StoreUnavailable, TokenPair
+from jwtguard import (
+    AuthError,
+    ConfigError,
+    Guard,
+    Identity,
+    JWTGuardError,
+    LimitReached,
+    ScopeMissing,
+    StoreUnavailable,
+    TokenPair,
+)
 from jwtguard.context import REQUEST
 from jwtguard.errors import StoreError
 from jwtguard.flask import JWTGuard, current_identity
@@ -300,6 +310,15 @@ def test_the_apps_handler_for_a_status_wins(later: bool) -> None:
     assert (refused.status_code, refused.data) == (401, b"own 401 This resource needs an access token.")
     assert refused.headers["WWW-Authenticate"] == 'Bearer realm="jwtguard"'
     assert code_of(app.ask("/admin", app.token())) == "scope_missing"
+
+
+def test_nobody_is_known_in_a_handler_of_refusals() -> None:
+    """Not even one whom another guard, around this app, has let in."""
+    app = App()
+    app.register_error_handler(AuthError, lambda error: request.environ["jwtguard.identity"].to_dict())
+    outer = Identity("mallory", "", "", (), "another guard", 0)
+    response = app.test_client().get("/me", environ_overrides={"jwtguard.identity": outer})
+    assert json_of(response)["is_authenticated"] is False
 
 
 def test_a_blueprints_handler_for_a_status_wins_in_the_blueprint() -> None:

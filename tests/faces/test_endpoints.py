@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from drivers import Reply, Request, send_asgi, send_wsgi
+from drivers import Reply, Request, asgi_app, call_asgi, call_wsgi, environ_of, scope_of, send_asgi, send_wsgi, wsgi_app
 from world import World
 
 from jwtguard.context import current_device, current_identity, device_name, forbid_storing, set_identity
@@ -123,6 +124,30 @@ def test_a_ticket_makes_room_once(send: Send) -> None:
     assert ask(send, world, "DELETE", "/auth/sessions/<listed>", "<ticket>").status == 204
     assert world.past.sessions("alice") == []
     assert ask(send, world, "DELETE", "/auth/sessions/<listed>", "<ticket>").json()["code"] == "token_invalid"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("GET", "/me", 200),
+        ("HEAD", "/me", 200),
+        ("POST", "/me", 503),
+        ("DELETE", "/me", 503),
+        ("GET", "/auth/sessions", 503),
+    ],
+)
+def test_stale_if_down_serves_what_changes_nothing(method: str, target: str, status: int) -> None:
+    """Once the lease is over and the store is down; through each face."""
+    world = World({"stale_if_down": 60, "cache_ttl": 1})
+    request = Request(method, target, (("Authorization", f"Bearer {world.made('good')}"),))
+    guard, async_guard = world.guard(), world.async_guard()
+    app, asgi = guard.wrap(wsgi_app(guard, "echo", [])), async_guard.wrap(asgi_app(async_guard, "echo", []))
+    guard.authenticate(world.made("good"))
+    asyncio.run(async_guard.authenticate(world.made("good")))
+    world.clock.advance(2)
+    world.store.down = True
+    assert call_wsgi(app, environ_of(request)).status == status
+    assert asyncio.run(call_asgi(asgi, scope_of(request))).status == status
 
 
 @both
