@@ -64,7 +64,8 @@ class JWTGuardMiddleware:
 
     def _identify(self, environ: Environ) -> Identity | Answer:
         """Whose the request is, or what answers it if it is for an endpoint. Raises what `Gate.admit` raises."""
-        if self._endpoints.prefix is not None:
+        prefix = self._endpoints.prefix
+        if prefix is not None and prefix in environ.get("PATH_INFO", ""):
             found = self._endpoints.find(environ["REQUEST_METHOD"], path_of(environ))
             if found is not None:
                 return serve(self._guard, self._endpoints, found, environ)
