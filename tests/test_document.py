@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jwtguard.document import (
+    MAX_BYTES,
     MAX_RETIRED,
     MAX_SESSIONS,
     MAX_TOMBSTONES,
@@ -105,6 +106,59 @@ def as_wire(document: Document, **fields: Any) -> bytes:
 @given(documents)
 def test_decode_gives_what_was_encoded(document: Document) -> None:
     assert decode(encode(document), document.subject) == document
+
+
+WRITTEN = Document(
+    format=1,
+    subject="alice",
+    clock=NOW + 1000,
+    not_before=NOW + 400,
+    sessions=(
+        SessionRecord(
+            id=bytes(range(16)),
+            opened_at=NOW,
+            seen_at=NOW + 60,
+            expires_at=NOW + 5000,
+            generation=3,
+            rotated_at=NOW + 50,
+            key_id="key",
+            used=True,
+            retired=(Retired(2, NOW + 50),),
+            scopes=("read",),
+            device="curl",
+            ip="::1",
+        ),
+    ),
+    tombstones=(Tombstone(bytes(16), Reason.REUSED, NOW + 3000),),
+)
+WIRE = [
+    *(1, "alice", NOW + 1000, 600),  # the times of sessions: to the clock, to the opening, to the clock, to the opening
+    [[bytes(range(16)), -1000, 60, 4000, 3, 50, "key", True, [[2, 50]], ["read"], "curl", "::1"]],
+    [[bytes(16), 4, 2000]],
+]
+
+
+def test_what_is_on_the_wire() -> None:
+    """Changing this is a new format: documents outlive the release that wrote them."""
+    assert encode(WRITTEN) == sealed(msgspec.msgpack.encode(WIRE))
+    assert decode(sealed(msgspec.msgpack.encode(WIRE)), "alice") == WRITTEN
+    assert {reason.name: reason.value for reason in Reason} == {
+        "UNKNOWN": 0,
+        "REVOKED": 1,
+        "EVICTED": 2,
+        "EXPIRED": 3,
+        "REUSED": 4,
+    }
+
+
+def test_documents_are_never_changed_but_replaced() -> None:
+    for record in (WRITTEN, WRITTEN.sessions[0], WRITTEN.sessions[0].retired[0], WRITTEN.tombstones[0]):
+        with pytest.raises(AttributeError):
+            setattr(record, record.__struct_fields__[0], None)
+
+
+def test_the_bounds_are_those_that_the_guarantees_name() -> None:
+    assert (MAX_BYTES, MAX_SESSIONS, MAX_TOMBSTONES, MAX_RETIRED) == (65_536, 1_000, 16, 4)
 
 
 def test_nothing_stored_is_the_empty_document() -> None:
@@ -251,6 +305,9 @@ def test_more_of_anything_than_there_can_be_is_damage() -> None:
         {"sessions": [session] * (MAX_SESSIONS + 1)},
         {"tombstones": [stone] * (MAX_TOMBSTONES + 1)},
         {"sessions": [[*session[:8], [[1, 0]] * (MAX_RETIRED + 1), *session[9:]]]},
+        {"sessions": [[*session, 0]]},
+        {"sessions": [[*session[:8], [[1, 0, 0]], *session[9:]]]},
+        {"tombstones": [[*stone, 0]]},
         {"sessions": [[b"short", *session[1:]]]},
         {"sessions": [[*session[:4], 0, *session[5:]]]},
         {"tombstones": [[stone[0], 9, stone[2]]]},
