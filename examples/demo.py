@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import signal
+import sys
 import tempfile
 
 HOST = "127.0.0.1"
@@ -22,7 +24,9 @@ A guarded app runs on {url} (its OpenAPI page: /docs). In another terminal:
   curl -sw '\\n' {url}/auth/sessions -H "Authorization: Bearer $ACCESS"
 
   # refresh: the next pair, and the same one again if you repeat it
-  curl -sw '\\n' {url}/auth/refresh -H 'Content-Type: application/json' -d "{{\\"refresh_token\\": \\"$REFRESH\\"}}"
+  curl -sw '\\n' {url}/auth/refresh -H 'Content-Type: application/json' \\
+       -d "{{\\"refresh_token\\": \\"$REFRESH\\"}}" | tee tokens.json
+  ACCESS=$(python3 -c 'import json; print(json.load(open("tokens.json"))["access_token"])')
 
   # log out: the token is dead at once
   curl -sw '\\n' -X POST {url}/auth/logout -H "Authorization: Bearer $ACCESS"
@@ -41,8 +45,9 @@ def main() -> None:
         os.environ.setdefault("JWTGUARD_STORE", f"sqlite:///{folder}/sessions.db")
         import uvicorn
 
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the folder goes then, too
         print(COMMANDS.format(url=f"http://{HOST}:{port}"), flush=True)
-        uvicorn.run("examples.fastapi_app:app", host=HOST, port=port, log_level="warning")
+        uvicorn.run("examples.fastapi_app:app", host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=2)
 
 
 if __name__ == "__main__":

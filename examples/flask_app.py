@@ -6,8 +6,7 @@ from typing import Any
 from flask import Flask, abort, request
 
 from jwtguard import ScopeMissing
-from jwtguard.context import current_identity
-from jwtguard.flask import JWTGuard
+from jwtguard.flask import JWTGuard, current_identity
 
 USERS = {"alice": ("wonderland", []), "bob": ("builder", ["admin"])}
 

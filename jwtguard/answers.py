@@ -55,7 +55,7 @@ def answer_to(error: JWTGuardError, *, realm: str, on_error: ErrorHook | None = 
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
-        "detail": error.description,
+        "detail": error.detail,
         "code": error.code,
         **error.members(),
     }

@@ -263,7 +263,7 @@ async def _endpoint_request(
                 if len(body) > MAX_BODY:
                     raise BodyTooLarge
     except ClientDisconnect as error:
-        raise RequestInvalid("the client went away") from error
+        raise RequestInvalid("the body can't be read") from error
     return EndpointRequest(
         authorization=authorization,
         query=scope.get("query_string", b"").decode("latin-1"),

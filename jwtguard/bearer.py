@@ -30,12 +30,12 @@ def read_bearer(values: Sequence[bytes], longest: int) -> bytes | None:
     if not values:
         return None
     if len(values) > 1:
-        raise RequestInvalid("more than one Authorization header")
+        raise RequestInvalid("more than one set of credentials")
     value = values[0][: BEFORE_TOKEN + longest]
     if _NAMES_BEARER.search(value) is None:
         return None
     if b"," in value:
-        raise RequestInvalid("more than one set of credentials in the Authorization header")
+        raise RequestInvalid("more than one set of credentials")
     match = _BEARER.fullmatch(value)
     if match is None or len(values[0]) > len(value):
         raise TokenInvalid("the Authorization header is not: Bearer, spaces, one token of a bounded length")

@@ -27,8 +27,8 @@
         └── DocumentDamaged          one user's document can't be read
 
 An error class carries `status`, `code`, `error` and `description`; what renders an answer reads these and never asks for
-the type. `description` is all that a client is told: the message given to the constructor is for logs and developers, and
-holds no token and no secret.
+the type. A client is told `detail`: the description, and of a malformed request also what is wrong with it. Any other
+message given to the constructor is for logs and developers; it holds no token and no secret.
 """
 
 from __future__ import annotations
@@ -85,6 +85,11 @@ class JWTGuardError(Exception):
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.description)
 
+    @property
+    def detail(self) -> str:
+        """What a client is told (RFC 9457 section 3.1.4)."""
+        return self.description
+
     def challenge_parameters(self) -> Mapping[str, str]:
         """Further parameters of the RFC 6750 challenge, besides realm and error."""
         return {}
@@ -123,7 +128,7 @@ class TokenMissing(AuthError):
 
 class TokenInvalid(AuthError):
     code = "token_invalid"
-    description = "The access token is not valid. Log in again."
+    description = "The token is not valid. Log in again."
 
 
 class TokenExpired(AuthError):
@@ -192,13 +197,22 @@ class RefreshSuperseded(RefreshError):
 
 
 class RequestInvalid(JWTGuardError):
-    """The request is malformed (RFC 6750 section 3.1, `invalid_request`)."""
+    """The request is malformed (RFC 6750 section 3.1, `invalid_request`).
+
+    Its message reaches the client: it says what is wrong in words of ours, and quotes nothing of the request.
+    """
 
     status = 400
     code = "request_invalid"
     error: ClassVar[str | None] = "invalid_request"
     description = "The request is malformed."
     challenges = True
+
+
+    @property
+    def detail(self) -> str:
+        """What is wrong, where the error says it."""
+        return self.description if str(self) == self.description else f"The request is malformed: {self}."
 
 
 class BodyTooLarge(RequestInvalid):

@@ -24,6 +24,7 @@ from jwtguard.errors import (
     SessionEnded,
     StoreError,
     StoreUnavailable,
+    TokenInvalid,
     TokenMissing,
 )
 from jwtguard.model import Device, Session
@@ -133,3 +134,9 @@ def test_errors_travel_between_processes(error: JWTGuardError) -> None:
     assert type(again) is type(error)
     assert again.__dict__ == error.__dict__
     assert str(again) == str(error)
+
+
+def test_only_a_malformed_request_is_told_what_is_wrong_with_it() -> None:
+    assert RequestInvalid("no name").detail == "The request is malformed: no name."
+    assert RequestInvalid().detail == RequestInvalid.description
+    assert TokenInvalid("inner working").detail == TokenInvalid.description

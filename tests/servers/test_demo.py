@@ -36,7 +36,7 @@ def test_the_commands_that_it_prints(site: Site, start: Start, tmp_path: Path) -
     }
     assert [name.split()[0].rstrip(":,") for name in answers] == ["log", "call", "list", "refresh", "log"]
     (pair,), (me,), ((session,),), (newer,), (refusal,) = answers.values()
-    assert json.loads((tmp_path / "tokens.json").read_text()) == pair
+    assert json.loads((tmp_path / "tokens.json").read_text()) == newer
     assert me == {"sub": "alice", "sid": pair["session_id"], "scopes": []}
     assert (session["id"], session["current"]) == (pair["session_id"], True)
     assert newer["session_id"] == pair["session_id"]
