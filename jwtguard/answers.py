@@ -1,7 +1,7 @@
 """Answers as plain data: what both faces send, and no framework's response.
 
 An error becomes problem+json (RFC 9457) with a `code` for clients, and the challenge of RFC 6750 section 3. Nothing of the
-request is ever in it, nor an error's message: only what its class says.
+request is ever in it, nor what an error says to developers: only its `detail`, and what its class adds.
 """
 
 from __future__ import annotations

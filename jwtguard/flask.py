@@ -149,7 +149,7 @@ class _Guarded:
         handlers = current_app.error_handler_spec
         if not any(handlers[place][error.status] for place in (*request.blueprints, None)):
             return response
-        return current_app.handle_http_exception(default_exceptions[error.status](error.description, response))
+        return current_app.handle_http_exception(default_exceptions[error.status](error.detail, response))
 
     def _check_collision(self, rule: Rule) -> None:
         path = re.sub(r"<(?!path:)[^<>]*>", "x", rule.rule)

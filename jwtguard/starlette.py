@@ -98,7 +98,7 @@ class _Inside(JWTGuardMiddleware):
         if handler is None:
             return response_of(answer, connection.scope)
         headers = {name: value for name, value in answer.headers if name != "Content-Type"}
-        response = handler(connection, HTTPException(error.status, error.description, headers))
+        response = handler(connection, HTTPException(error.status, error.detail, headers))
         return cast("Response", await response if isawaitable(response) else response)
 
     async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
