@@ -14,16 +14,15 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .answers import Answer
-from .context import IDENTITY, NO_STORE, REQUEST
+from .context import IDENTITY, NO_STORE, REQUEST, forget
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
-from .errors import BodyTooLarge, JWTGuardError, RequestInvalid
+from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
 from .gate import Gate, is_preflight
+from .guard import AsyncGuard
 from .model import ANONYMOUS, Identity
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-
-    from .guard import AsyncGuard
 
 __all__ = ["ASGIApp", "JWTGuardMiddleware"]
 
@@ -65,6 +64,8 @@ class JWTGuardMiddleware:
     """Where the endpoints are served if the settings don't say."""
 
     def __init__(self, app: ASGIApp, guard: AsyncGuard) -> None:
+        if not isinstance(guard, AsyncGuard):
+            raise ConfigError(f"an ASGI app is guarded by an AsyncGuard, not by {type(guard).__name__}")
         self._app = app
         self._guard = guard
         self._gate = Gate(guard.core)
@@ -98,6 +99,7 @@ class JWTGuardMiddleware:
             await self.refuse(error, scope, receive, send)
         finally:
             REQUEST.reset(request)
+            forget(scope)
 
     async def _pass_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

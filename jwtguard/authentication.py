@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from .clock import Clock
 from .commits import Committer
-from .document import Reason, SessionRecord, decode, document_key
+from .document import Reason, SessionRecord, document_key
 from .errors import (
     AuthError,
     SessionEvicted,
@@ -83,6 +83,7 @@ class Authenticator:
             return good.identity
         digest = digest_of(token)
         entry = self._verified(token, digest)
+        self._registry.look()
         try:
             return (yield from self._admitted(digest, entry)).identity
         except StoreUnavailable:
@@ -156,7 +157,7 @@ class Authenticator:
         return verdict == Ended(Reason.EXPIRED) and self._judge(lease, access, at=lease.now) != verdict
 
     def _judge(self, lease: Lease, access: Access, at: int | None = None) -> _Verdict:
-        document = decode(lease.data, access.subject)
+        document = self._registry.read(lease.data, access.subject)
         moment = self._moment(lease) if at is None else Moment(at, self._policy, lease.everyone)
         return judge(document, moment, access.session_id, access.generation)
 

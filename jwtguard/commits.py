@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from .clock import Clock
-from .document import Document, decode, encode
+from .document import Document, encode
 from .errors import StoreError, StoreUnavailable
 from .flow import Flow, Pause, Save, Wait
 from .forks import renew_after_fork
@@ -124,6 +124,7 @@ class Committer:
     def _attempts(
         self, key: bytes, subject: str, transition: Transition[T], deadline: float, insist: bool
     ) -> Flow[Step[T]]:
+        self._registry.look()
         yield from self._registry.know_everyone()
         moment: Moment | None = None
         attempt = 0
@@ -131,7 +132,7 @@ class Committer:
         try:
             while True:
                 loaded = yield from self._registry.load(key)
-                document = decode(loaded.data, subject)
+                document = self._registry.read(loaded.data, subject)
                 moment = moment or self._moment(loaded, document)
                 step = transition(document, moment._replace(everyone=self._registry.everyone))
                 if step.document is None:

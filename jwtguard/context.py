@@ -12,10 +12,20 @@ from typing import Any, Final
 
 from .model import ANONYMOUS, Device, Identity
 
-__all__ = ["IDENTITY", "NO_STORE", "REQUEST", "current_device", "current_identity", "forbid_storing", "set_identity"]
+__all__ = [
+    "IDENTITY",
+    "NO_STORE",
+    "REQUEST",
+    "current_device",
+    "current_identity",
+    "forbid_storing",
+    "forget",
+    "set_identity",
+]
 
 IDENTITY: Final = "jwtguard.identity"
 NO_STORE: Final = "jwtguard.no_store"
+OVER: Final = "jwtguard.over"
 LONGEST_NAME: Final = 64
 LONGEST_ADDRESS: Final = 64
 
@@ -23,16 +33,26 @@ REQUEST: ContextVar[MutableMapping[str, Any] | None] = ContextVar("jwtguard_requ
 """The ASGI scope or WSGI environ of the current request."""
 
 
+def forget(request: MutableMapping[str, Any]) -> None:
+    """A request is over. A task that was started in it goes on with its context, and must not act in its name."""
+    request[OVER] = True
+
+
+def _current() -> MutableMapping[str, Any] | None:
+    request = REQUEST.get()
+    return None if request is None or OVER in request else request
+
+
 def current_identity() -> Identity:
     """The identity of the current request; the anonymous one outside of any."""
-    request = REQUEST.get()
+    request = _current()
     identity = request.get(IDENTITY, ANONYMOUS) if request is not None else ANONYMOUS
     return identity if isinstance(identity, Identity) else ANONYMOUS
 
 
 def current_device() -> Device:
     """The device of the current request, by its user agent and the server's word for its address; else an empty one."""
-    request = REQUEST.get()
+    request = _current()
     if request is None:
         return Device()
     user_agent, address = _of_scope(request) if "type" in request else _of_environ(request)

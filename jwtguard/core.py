@@ -102,7 +102,7 @@ class Core:
 
 def _tokens(settings: Settings, keys: Keyring | None, clock: Clock) -> Tokens:
     return Tokens(
-        keys or Keyring.from_secrets([settings.secret, *settings.secret_fallbacks], settings.algorithm),
+        Keyring.from_secrets([settings.secret, *settings.secret_fallbacks], settings.algorithm) if keys is None else keys,
         issuer=settings.issuer,
         audience=settings.audience,
         leeway=settings.leeway,

@@ -76,6 +76,8 @@ class SessionRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
 
     id: _Id
     opened_at: _Time
+    authenticated_at: _Time
+    """When the user proved who they are, as the app told; else when the session was opened. Never after that."""
     seen_at: _Time
     expires_at: _Time
     generation: _Generation
@@ -193,6 +195,7 @@ def _shift(session: SessionRecord, clock: int, sign: int) -> SessionRecord:
     return replace(
         session,
         opened_at=session.opened_at + sign * clock,
+        authenticated_at=session.authenticated_at + sign * opened,
         seen_at=session.seen_at + sign * opened,
         expires_at=session.expires_at + sign * clock,
         rotated_at=session.rotated_at + sign * opened,

@@ -208,7 +208,6 @@ class RequestInvalid(JWTGuardError):
     description = "The request is malformed."
     challenges = True
 
-
     @property
     def detail(self) -> str:
         """What is wrong, where the error says it."""

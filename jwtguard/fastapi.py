@@ -24,7 +24,7 @@ from .endpoints import Endpoint
 from .errors import ConfigError, TokenMissing
 from .gate import check_scopes
 from .guard import AsyncGuard
-from .model import ANONYMOUS, Identity
+from .model import Identity
 
 try:
     from fastapi import Depends, FastAPI, routing
@@ -76,9 +76,14 @@ def _described(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def current_identity(connection: HTTPConnection) -> Identity:
-    """The identity of this request; the anonymous one where no token is needed and none came."""
-    identity = connection.scope.get(IDENTITY, ANONYMOUS)
-    return identity if isinstance(identity, Identity) else ANONYMOUS
+    """The identity of this request; the anonymous one where no token is needed and none came.
+
+    Raises ConfigError where no guard stands before the app: nobody was asked for a token.
+    """
+    identity = connection.scope.get(IDENTITY)
+    if not isinstance(identity, Identity):
+        raise ConfigError("this app is not guarded, so a request has no identity: call install(app, guard)")
+    return identity
 
 
 CurrentIdentity = Annotated[Identity, Depends(current_identity)]

@@ -24,7 +24,7 @@ from .endpoints import Endpoint, Endpoints
 from .errors import ConfigError, JWTGuardError
 from .flow import Flow
 from .gate import Gate
-from .guard import Guard
+from .guard import Guard, take_arguments
 from .model import ANONYMOUS, Identity
 from .settings import Settings
 from .wsgi import admit, remove_forged, response_of, serve, set_identity
@@ -46,9 +46,16 @@ DEFAULT_PREFIX = "/auth"
 
 
 def current_identity() -> Identity:
-    """The identity of the current request, as long as Flask has one (in a streamed body, too); else the anonymous one."""
-    identity = request.environ.get(IDENTITY) if has_request_context() else None
-    return identity if isinstance(identity, Identity) else ANONYMOUS
+    """The identity of the current request, as long as Flask has one (in a streamed body, too); else the anonymous one.
+
+    Raises ConfigError in a request of an app that isn't guarded: nobody was asked for a token.
+    """
+    if not has_request_context():
+        return ANONYMOUS
+    identity = request.environ.get(IDENTITY)
+    if not isinstance(identity, Identity):
+        raise ConfigError("this Flask app is not guarded, so a request has no identity: call guard.init_app(app)")
+    return identity
 
 
 class JWTGuard(Guard):
@@ -78,8 +85,8 @@ class JWTGuard(Guard):
             for name, value in app.config.items()
             if name.startswith(CONFIG_PREFIX)
         }
-        parts = {name: settings.pop(name) for name in _PARTS if not isinstance(settings.get(name, ""), str)}
-        guard = Guard(Settings.from_env(**settings), **parts)
+        arguments = take_arguments(settings)
+        guard = Guard(Settings.from_env(**settings), **arguments)
         _Guarded(guard).add_to(app)
         app.extensions["jwtguard"] = guard
 
@@ -101,10 +108,6 @@ class JWTGuard(Guard):
         if not isinstance(guard, Guard):
             raise ConfigError("this Flask app is not guarded: call guard.init_app(app)")
         return guard
-
-
-_PARTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error")
-"""Arguments of a Guard that are no settings; `store` and `keys` as text are settings."""
 
 
 class _Guarded:
@@ -136,6 +139,7 @@ class _Guarded:
         environ = request.environ
         REQUEST.set(environ)
         remove_forged(environ)
+        environ[IDENTITY] = ANONYMOUS  # for the app's error handlers, if the request is refused
         is_for_endpoint = self._methods.get(request.endpoint) == request.method  # not its OPTIONS, which Flask answers
         identity = ANONYMOUS if is_for_endpoint else admit(self._guard, self._gate, environ)
         set_identity(environ, identity, self._guard.settings.remote_user)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .wsgi import JWTGuardMiddleware as WSGIMiddleware
     from .wsgi import WSGIApp
 
-__all__ = ["AsyncGuard", "Guard"]
+__all__ = ["AsyncGuard", "Guard", "take_arguments"]
 
 T = TypeVar("T")
 
@@ -61,9 +61,11 @@ class Guard:
         on_event: Callable[[Event], None] | None = None,
         on_error: ErrorHook | None = None,
     ) -> None:
-        clock = clock or SystemClock()
-        settings = settings or Settings.from_env()
-        self._store = store or open_store(settings.store, timeout=settings.store_timeout, clock=clock)
+        clock = SystemClock() if clock is None else clock
+        settings = Settings.from_env() if settings is None else settings
+        if store is None:
+            store = open_store(settings.store, timeout=settings.store_timeout, clock=clock)
+        self._store = store
         hooks = Hooks(claims_loader, on_event, on_error)
         self._core = Core(settings, store=self._store, keys=keys, clock=clock, hooks=hooks)
 
@@ -71,7 +73,7 @@ class Guard:
     def from_env(cls, **overrides: Any) -> Guard:
         """A guard by the environment's `JWTGUARD_…` variables. `overrides` win over them: a setting by its name in lower
         case (`public="/login"`), or any argument of the class. Raises ConfigError."""
-        arguments = {name: overrides.pop(name) for name in _ARGUMENTS if name in overrides}
+        arguments = take_arguments(overrides)
         return cls(Settings.from_env(**overrides), **arguments)
 
     @property
@@ -216,18 +218,19 @@ class AsyncGuard:
         on_event: Callable[[Event], None] | None = None,
         on_error: ErrorHook | None = None,
     ) -> None:
-        clock = clock or SystemClock()
-        settings = settings or Settings.from_env()
-        given = store or open_store(settings.store, timeout=settings.store_timeout, clock=clock)
-        self._store, self._blocking = _both_colours(given)
+        clock = SystemClock() if clock is None else clock
+        settings = Settings.from_env() if settings is None else settings
+        if store is None:
+            store = open_store(settings.store, timeout=settings.store_timeout, clock=clock)
+        self._store, self._blocking = _both_colours(store)
         hooks = Hooks(claims_loader, on_event, on_error)
-        self.core = Core(settings, store=given, keys=keys, clock=clock, hooks=hooks)
+        self.core = Core(settings, store=store, keys=keys, clock=clock, hooks=hooks)
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     @classmethod
     def from_env(cls, **overrides: Any) -> AsyncGuard:
         """As `Guard.from_env`."""
-        arguments = {name: overrides.pop(name) for name in _ARGUMENTS if name in overrides}
+        arguments = take_arguments(overrides)
         return cls(Settings.from_env(**overrides), **arguments)
 
     @property
@@ -338,3 +341,9 @@ def _both_colours(store: Store | AsyncStore) -> tuple[AsyncStore, Store]:
 
 
 _ARGUMENTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error")
+
+
+def take_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Take from `overrides` the arguments of a guard that are no settings. `store` and `keys` as text are settings."""
+    names = [name for name in _ARGUMENTS if not isinstance(overrides.get(name, ""), str)]
+    return {name: overrides.pop(name) for name in names}

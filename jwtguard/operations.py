@@ -19,7 +19,7 @@ from .authentication import ENDED, Tell
 from .clock import Clock
 from .commits import Committer
 from .context import current_device, current_identity, forbid_storing
-from .document import MAX_SESSIONS, Reason, SessionRecord, decode, document_key, everyone_key
+from .document import MAX_SESSIONS, Reason, SessionRecord, document_key, everyone_key
 from .errors import LimitReached, RefreshReused, RefreshSuperseded, TokenInvalid
 from .flow import Call, Flow
 from .inputs import checked_claims, checked_scopes, checked_subject, milliseconds
@@ -139,6 +139,7 @@ class Operations:
         return SessionRecord(
             id=secrets.token_bytes(ID_BYTES),
             opened_at=0,
+            authenticated_at=0,
             seen_at=0,
             expires_at=0,
             generation=FIRST_GENERATION,
@@ -208,8 +209,16 @@ class Operations:
             user, token_id, key_id=session.key_id, issued_at=issued_at, expires_at=refresh_until, claims=custom.own
         )
         forbid_storing()
-        expires_in = max(0, access_until - int(self._clock.time()))
-        return TokenPair(access, refresh, expires_in, text_of_id(session.id))
+        return TokenPair(access, refresh, self._expires_in(issued_at, access_until), text_of_id(session.id))
+
+    def _expires_in(self, issued_at: int, expires_at: int) -> int:
+        """What is left of a token's life; while its pair may be asked for again, all of it: each answer is the same.
+
+        That is too much by ROTATION_GRACE at most, and whose token expires early is told so, and refreshes.
+        """
+        now = int(self._clock.time())
+        in_grace = now - issued_at <= self._policy.rotation_grace // 1000
+        return max(0, expires_at - (issued_at if in_grace else now))
 
     def _check_that_it_fits(self, user: str, session: SessionRecord, custom: _Claims) -> None:
         """Mint once for nothing, so that a token too long is refused before its session exists. Raises ValueError."""
@@ -282,17 +291,18 @@ class Operations:
     def sessions(self, subject: object) -> Flow[list[Session]]:
         """The user's active sessions, newest first, as the store has them now."""
         user = checked_subject(subject)
+        self._registry.look()
         yield from self._registry.know_everyone()
         loaded = yield from self._registry.load(document_key(self._issuer, user))
         moment = Moment(loaded.now, self._policy, self._registry.everyone)
-        records = active_sessions(decode(loaded.data, user), moment)
+        records = active_sessions(self._registry.read(loaded.data, user), moment)
         current = current_identity().session_id
         return [_session(user, record).as_current(current) for record in records]
 
     def _why_over(self, asked: Refresh) -> Flow[Reason]:
         """Why a session that is not active isn't."""
         loaded = yield from self._registry.load(document_key(self._issuer, asked.subject))
-        document = decode(loaded.data, asked.subject)
+        document = self._registry.read(loaded.data, asked.subject)
         session = document.find(asked.session_id)
         if session is None:
             return document.why_ended(asked.session_id)

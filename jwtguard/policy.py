@@ -82,12 +82,12 @@ def end_of(session: SessionRecord, policy: Policy) -> int:
 
 def is_active(session: SessionRecord, moment: Moment) -> bool:
     """Whether a session of a document is neither expired nor ended for everyone."""
-    return end_of(session, moment.policy) > moment.now and session.opened_at > moment.everyone
+    return end_of(session, moment.policy) > moment.now and session.authenticated_at > moment.everyone
 
 
 def why_over(session: SessionRecord, moment: Moment) -> Reason:
     """Why a session that is in the document is not active."""
-    return Reason.REVOKED if session.opened_at <= moment.everyone else Reason.EXPIRED
+    return Reason.REVOKED if session.authenticated_at <= moment.everyone else Reason.EXPIRED
 
 
 def active_sessions(document: Document, moment: Moment) -> tuple[SessionRecord, ...]:

@@ -13,17 +13,18 @@ A lease is what the store said of one user. Invariants:
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Final, TypeVar
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from .clock import Clock
-from .document import decode
-from .errors import StoreError, StoreUnavailable
+from .document import Document, decode
+from .errors import DocumentDamaged, StoreError, StoreUnavailable
 from .flow import Flow, Load, Wait
 from .forks import renew_after_fork
 from .health import Health
@@ -35,6 +36,10 @@ __all__ = ["Registry", "wake"]
 
 T = TypeVar("T")
 
+logger = logging.getLogger("jwtguard")
+
+DAMAGED_AT_ONCE: Final = 1000
+"""Users whose damaged documents are remembered, so as not to be logged again."""
 EVERYONE_SHARE: Final = 5
 """What holds for everyone is loaded again, with a fill, when it is older than this part of the TTL."""
 
@@ -107,6 +112,7 @@ class Registry:
         self._everyone = 0
         self._everyone_at = float("-inf")
         self._endings_of_all = 0
+        self._damaged: TTLCache[str, DocumentDamaged] = TTLCache(DAMAGED_AT_ONCE, 60, self._clock.monotonic)
         self._watching = threading.Lock()
         self._began_to_look = False
         self._look: Callable[[], None] | None = None
@@ -118,10 +124,12 @@ class Registry:
 
     def recall(self, token: bytes) -> Entry | None:
         """The entry of a token that is known to be good, without I/O other than the store's own look."""
+        entry = self.table.get(digest_of(token))
+        if entry is None:
+            return None
         if self._look is not None:
             self.look()
-        entry = self.table.get(digest_of(token))
-        return entry if entry is not None and self.table.is_good(entry) else None
+        return entry if self.table.is_good(entry) else None
 
     def look(self) -> None:
         """Have the store report what has ended. If it can't tell, the leases still bound how long anything is relied on."""
@@ -245,13 +253,24 @@ class Registry:
             return
         endings = self._endings_of_all
         loaded = yield from self.load(self._everyone_key)
-        floor = decode(loaded.data, "").not_before
+        floor = self.read(loaded.data, "").not_before
         with self._mutex:
             if floor > self._everyone:
                 self._everyone = floor
                 self._kill(list(self._leases), list(self._flights))
             if endings == self._endings_of_all:
                 self._everyone_at = began
+
+    def read(self, data: bytes | None, subject: str) -> Document:
+        """A document that was loaded. Raises DocumentDamaged, and logs that once a minute and user."""
+        try:
+            return decode(data, subject)
+        except DocumentDamaged as error:
+            with self._mutex:
+                is_news = self._damaged.setdefault(subject, error) is error
+            if is_news:
+                logger.error("the sessions of %a can't be read, so their requests are answered 503: %s", subject, error)
+            raise
 
     def load(self, key: bytes) -> Flow[Loaded]:
         """A load, whose outcome the health is told of."""

@@ -52,6 +52,11 @@ def install(app: Starlette, guard: AsyncGuard) -> None:
 def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute, flatten: Flatten) -> None:
     """Guard an app, with the endpoints added as routes by `add_route`. `flatten` gives each route that a list of them
     stands for, or what has its path and methods and names it as its `original_route`."""
+    if not isinstance(app, Starlette) or not isinstance(guard, AsyncGuard):
+        raise ConfigError(
+            "install takes a Starlette or FastAPI app and an AsyncGuard, "
+            f"not {type(app).__name__} and {type(guard).__name__}"
+        )
     if hasattr(app.state, "jwtguard"):
         raise ConfigError("this app is guarded already: call install once")
     if app.middleware_stack is not None:

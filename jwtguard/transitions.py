@@ -164,7 +164,7 @@ def open_session(
     replaced = None if replaces is None else document.find(replaces)
     if replaced is not None:
         document = _end(document, replaced, Reason.REVOKED)
-    opened = _opened(session, max(moment.now, floor + 1), moment.policy)
+    opened = _opened(session, max(moment.now, floor + 1), authenticated_at, moment.policy)
     document = replace(document, clock=max(document.clock, opened.opened_at))
     made_room, evicted = _make_room(document, moment, opened, min(limit, MAX_SESSIONS))
     if made_room is None:
@@ -173,9 +173,15 @@ def open_session(
     return Step(made_room, opened, ends=replaced is not None or bool(ended), evicted=ended)
 
 
-def _opened(session: SessionRecord, now: int, policy: Policy) -> SessionRecord:
-    lives_until = _expiry(now, now, policy)
-    return replace(session, opened_at=now, seen_at=now, rotated_at=now, expires_at=lives_until)
+def _opened(session: SessionRecord, now: int, authenticated_at: int | None, policy: Policy) -> SessionRecord:
+    return replace(
+        session,
+        opened_at=now,
+        authenticated_at=now if authenticated_at is None else min(authenticated_at, now),
+        seen_at=now,
+        rotated_at=now,
+        expires_at=_expiry(now, now, policy),
+    )
 
 
 def _expiry(opened_at: int, now: int, policy: Policy) -> int:
@@ -326,14 +332,15 @@ def end_one(document: Document, moment: Moment, *, session_id: bytes) -> Step[bo
 
 
 def end_others(document: Document, moment: Moment, *, keep: bytes | None) -> Step[int]:
-    """End every session opened by the moment the call began, but `keep`. The outcome counts them; those that an earlier
-    attempt of this call has ended are not counted again.
+    """End every session whose user proved who they are by the moment the call began, but `keep`. The outcome counts them;
+    those that an earlier attempt of this call has ended are not counted again.
 
-    It also moves `not_before`, so a login that authenticated before the call is refused although it arrives after it.
+    It also moves `not_before`, so a login that authenticated before the call is refused although it arrives after it; one
+    that slipped in between the call's load and its save is ended by the next attempt.
     """
     began = moment.now
     document, moment = _begin(document, moment)
-    others = [session for session in document.sessions if session.id != keep and session.opened_at <= began]
+    others = [session for session in document.sessions if session.id != keep and session.authenticated_at <= began]
     if not others and document.not_before >= began:
         return Step(None, 0)  # all of this is done, by an earlier attempt or by another call
     for session in others:
@@ -343,7 +350,7 @@ def end_others(document: Document, moment: Moment, *, keep: bytes | None) -> Ste
 
 
 def end_all(document: Document, moment: Moment) -> Step[int]:
-    """End every session opened by the moment the call began. The outcome counts them."""
+    """End every session, as `end_others` does. The outcome counts them."""
     return end_others(document, moment, keep=None)
 
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from .answers import Answer
 from .context import IDENTITY, NO_STORE, REQUEST
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
-from .errors import BodyTooLarge, JWTGuardError, RequestInvalid
+from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
 from .gate import Gate, is_preflight
+from .guard import Guard
 from .model import ANONYMOUS, Identity
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
-
-    from .guard import Guard
 
 __all__ = ["JWTGuardMiddleware", "WSGIApp"]
 
@@ -40,6 +39,8 @@ class JWTGuardMiddleware:
     """
 
     def __init__(self, app: WSGIApp, guard: Guard) -> None:
+        if not isinstance(guard, Guard):
+            raise ConfigError(f"a WSGI app is guarded by a Guard, not by {type(guard).__name__}")
         self._app = app
         self._guard = guard
         self._gate = Gate(guard.core)

@@ -42,6 +42,7 @@ def fresh(number: int, **fields: Any) -> SessionRecord:
     blank: dict[str, Any] = {
         "id": sid(number),
         "opened_at": 0,
+        "authenticated_at": 0,
         "seen_at": 0,
         "expires_at": 0,
         "generation": FIRST_GENERATION,

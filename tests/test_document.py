@@ -41,6 +41,7 @@ sessions = st.builds(
     SessionRecord,
     id=ids,
     opened_at=times,
+    authenticated_at=times,
     seen_at=times,
     expires_at=times,
     generation=generations,
@@ -72,6 +73,7 @@ def realistic(count: int = 3) -> Document:
         session = SessionRecord(
             id=secrets.token_bytes(16),
             opened_at=opened,
+            authenticated_at=opened,
             seen_at=opened + 2 * DAY,
             expires_at=opened + 32 * DAY,
             generation=57,
@@ -117,6 +119,7 @@ WRITTEN = Document(
         SessionRecord(
             id=bytes(range(16)),
             opened_at=NOW,
+            authenticated_at=NOW - 7,
             seen_at=NOW + 60,
             expires_at=NOW + 5000,
             generation=3,
@@ -132,8 +135,8 @@ WRITTEN = Document(
     tombstones=(Tombstone(bytes(16), Reason.REUSED, NOW + 3000),),
 )
 WIRE = [
-    *(1, "alice", NOW + 1000, 600),  # the times of sessions: to the clock, to the opening, to the clock, to the opening
-    [[bytes(range(16)), -1000, 60, 4000, 3, 50, "key", True, [[2, 50]], ["read"], "curl", "::1"]],
+    *(1, "alice", NOW + 1000, 600),  # a session's times: to the clock, to its opening (twice), to the clock, to its opening
+    [[bytes(range(16)), -1000, -7, 60, 4000, 3, 50, "key", True, [[2, 50]], ["read"], "curl", "::1"]],
     [[bytes(16), 4, 2000]],
 ]
 
@@ -194,6 +197,7 @@ def test_C58_no_field_of_a_document_can_hold_a_token() -> None:
     assert SessionRecord.__struct_fields__ == (
         "id",
         "opened_at",
+        "authenticated_at",
         "seen_at",
         "expires_at",
         "generation",
@@ -304,12 +308,12 @@ def test_more_of_anything_than_there_can_be_is_damage() -> None:
     for fields in (
         {"sessions": [session] * (MAX_SESSIONS + 1)},
         {"tombstones": [stone] * (MAX_TOMBSTONES + 1)},
-        {"sessions": [[*session[:8], [[1, 0]] * (MAX_RETIRED + 1), *session[9:]]]},
+        {"sessions": [[*session[:9], [[1, 0]] * (MAX_RETIRED + 1), *session[10:]]]},
         {"sessions": [[*session, 0]]},
-        {"sessions": [[*session[:8], [[1, 0, 0]], *session[9:]]]},
+        {"sessions": [[*session[:9], [[1, 0, 0]], *session[10:]]]},
         {"tombstones": [[*stone, 0]]},
         {"sessions": [[b"short", *session[1:]]]},
-        {"sessions": [[*session[:4], 0, *session[5:]]]},
+        {"sessions": [[*session[:5], 0, *session[6:]]]},
         {"tombstones": [[stone[0], 9, stone[2]]]},
         {"not_before": 2**60},
     ):

@@ -266,3 +266,13 @@ def test_the_list_is_of_the_active_sessions_newest_first(rig: Rig) -> None:
     ]
     assert [session.created_at for session in sessions] == [int(rig.clock.time()) - 10, int(rig.clock.time()) - 30]
     assert rig.do(rig.operations.sessions("nobody")) == []
+
+
+def test_a_pair_that_is_asked_for_again_is_the_same_to_the_last_member(rig: Rig) -> None:
+    first = rig.logged_in()
+    pair = rig.refresh(first)
+    rig.clock.advance(29)
+    assert rig.refresh(first) == pair
+    assert pair.expires_in == 1800
+    rig.clock.advance(600)
+    assert rig.refresh(first).expires_in == 1800 - 629, "its answer was lost, so it may ask for long"

@@ -380,3 +380,22 @@ def test_a_damaged_document_of_everyone_lets_nobody_in(rig: Rig) -> None:
     with pytest.raises(DocumentDamaged):
         rig.authenticate(pair)
     assert rig.is_at_rest()
+
+
+def test_a_damaged_document_is_logged_once_a_minute_and_not_once_a_request(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read(subject: str) -> None:
+        with pytest.raises(DocumentDamaged):
+            rig.registry.read(b"nonsense", subject)
+
+    for _ in range(3):
+        read("al\nice")
+    read("bob")
+    assert [record.getMessage().split(" can't")[0] for record in caplog.records] == [
+        "the sessions of 'al\\nice'",
+        "the sessions of 'bob'",
+    ]
+    rig.clock.advance(61)
+    read("bob")
+    assert len(caplog.records) == 3

@@ -62,8 +62,18 @@ def test_a_store_is_watched_at_first_use_and_looked_at_each_time(reporter: Repor
     rig = Rig(watch=reporter.watch)
     assert (reporter.watches, reporter.looks) == (0, 0)
     for number in range(1, 4):
-        rig.registry.recall(b"token")
+        rig.registry.look()
         assert (reporter.watches, reporter.looks) == (1, number)
+
+
+def test_a_token_that_is_not_known_is_not_worth_a_look(reporter: Reporter) -> None:
+    rig = Rig(watch=reporter.watch)
+    pair = rig.logged_in()
+    looks = reporter.looks
+    assert rig.registry.recall(b"garbage") is None
+    assert reporter.looks == looks
+    assert rig.recall(pair)
+    assert reporter.looks == looks + 1
 
 
 def test_a_store_that_reports_by_itself_is_watched_and_not_looked_at() -> None:
@@ -109,13 +119,14 @@ def test_a_first_look_that_fails_is_tried_again(reporter: Reporter) -> None:
     reporter.watch_error = StoreError("no such file")
     pair = rig.logged_in()
     assert rig.recall(pair)
-    assert reporter.watches == 2
+    tries = reporter.watches
+    assert tries > 1
     assert rig.told == ["store_down"]
     reporter.watch_error = None
     assert rig.recall(pair) is None, "it is from before the store began to report"
     rig.authenticate(pair)
     assert rig.recall(pair)
-    assert reporter.watches == 3
+    assert reporter.watches == tries + 1
     assert rig.told == ["store_down", "store_up"]
 
 

@@ -1,0 +1,253 @@
+"""What a guard is made of, and what only two guards, or a guard and a request, can show."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jwtguard import AsyncGuard, AuthError, ConfigError, Guard, Settings
+from jwtguard.asgi import JWTGuardMiddleware as ASGIMiddleware
+from jwtguard.errors import LimitReached, RefreshError, SessionEnded, SessionRevoked
+from jwtguard.flow import Save
+from jwtguard.stores.memory import MemoryStore
+from jwtguard.stores.sqlite import SQLiteStore
+from jwtguard.testing import FakeClock
+from jwtguard.wsgi import JWTGuardMiddleware as WSGIMiddleware
+
+SECRET = "kK3-8h2mQzLr0bVtY7xPdW5nSfJ1gA9cEuHi"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def guard_on(store: Any, clock: FakeClock, **settings: Any) -> Guard:
+    return Guard(Settings(secret=SECRET, **settings), store=store, clock=clock)
+
+
+@pytest.fixture
+def two_processes(tmp_path: Path, clock: FakeClock) -> tuple[Guard, Guard]:
+    """Two guards that share a file and nothing else."""
+    stores = [SQLiteStore(tmp_path / "sessions.db", clock=clock) for _ in range(2)]
+    here, there = (guard_on(store, clock) for store in stores)
+    return here, there
+
+
+def finish(flow: Any, need: Any, guard: Guard) -> None:
+    """Run a flow that was begun by hand to its end."""
+    try:
+        while True:
+            need = flow.send(need.perform(guard._store))
+    except StopIteration:
+        return
+
+
+# -- logins under way while sessions are ended -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["revoke_all", "revoke_others"])
+def test_a_login_that_slips_in_while_all_are_ended_is_ended_too(
+    ending: str, two_processes: tuple[Guard, Guard], clock: FakeClock
+) -> None:
+    here, there = two_processes
+    kept = here.authenticate(here.login("alice").access_token)
+    authenticated_at = clock.time()
+    clock.advance(1)
+    operations = here.core.operations
+    flow: Any = operations.revoke_all("alice") if ending == "revoke_all" else operations.revoke_others(kept)
+    need = next(flow)
+    while not isinstance(need, Save):
+        need = flow.send(need.perform(here._store))
+    clock.advance(0.005)
+    late = there.login("alice", authenticated_at=authenticated_at)
+    clock.advance(0.005)
+    new = there.login("alice", authenticated_at=clock.time())
+    finish(flow, need, here)
+    for guard in two_processes:
+        with pytest.raises(SessionRevoked):
+            guard.authenticate(late.access_token)
+        assert guard.authenticate(new.access_token).subject == "alice"
+
+
+def test_a_login_that_authenticated_before_everyone_was_ended_is_refused_everywhere(
+    two_processes: tuple[Guard, Guard], clock: FakeClock
+) -> None:
+    here, there = two_processes
+    pair = there.login("bob")
+    there.authenticate(pair.access_token)
+    authenticated_at = clock.time()
+    clock.advance(0.3)
+    here.revoke_everyone()
+    clock.advance(0.1)
+    with pytest.raises(SessionRevoked):
+        there.login("alice", authenticated_at=authenticated_at)
+    with pytest.raises(SessionEnded):
+        there.refresh(pair.refresh_token)
+    assert there.sessions("bob") == []
+    assert there.authenticate(there.login("alice").access_token).subject == "alice"
+
+
+# -- what a guard is made of -----------------------------------------------------------------------------------------------
+
+
+class EmptyStore(MemoryStore):
+    """A store that counts as false, as one with a length may."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("kind", [Guard, AsyncGuard])
+def test_a_store_that_counts_as_false_is_a_store(kind: type[Guard] | type[AsyncGuard]) -> None:
+    store = EmptyStore()
+    guard = kind(Settings(secret=SECRET, store="sqlite:///never.db"), store=store)
+    assert (guard._store if isinstance(guard, Guard) else guard._blocking) is store
+
+
+@pytest.mark.parametrize("kind", [Guard, AsyncGuard])
+def test_a_store_as_text_is_a_setting(kind: type[Guard] | type[AsyncGuard]) -> None:
+    guard = kind.from_env(secret=SECRET, store="memory://", public="/login", clock=FakeClock())
+    assert guard.settings.store == "memory://"
+    assert kind.from_env(secret=SECRET, store=MemoryStore()).settings.store == "sqlite:///jwtguard.db"
+
+
+def test_each_face_takes_a_guard_of_its_colour() -> None:
+    blocking, awaited = Guard.from_env(secret=SECRET), AsyncGuard.from_env(secret=SECRET)
+    with pytest.raises(ConfigError, match="an AsyncGuard, not by Guard"):
+        ASGIMiddleware(lambda *_: None, blocking)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="a Guard, not by AsyncGuard"):
+        WSGIMiddleware(lambda *_: [], awaited)  # type: ignore[arg-type]
+
+
+# -- both colours ----------------------------------------------------------------------------------------------------------
+
+
+class Awaited:
+    """A store that can only be awaited."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def load(self, key: bytes) -> Any:
+        return self._store.load(key)
+
+    async def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+        return self._store.save(key, data, **terms)
+
+    async def close(self) -> None:
+        self._store.close()
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, lambda clock: Awaited(MemoryStore(clock))], ids=["blocking", "async"])
+def test_an_async_guard_and_its_blocking_side_are_one(kind: Any, clock: FakeClock) -> None:
+    guard = AsyncGuard(Settings(secret=SECRET), store=kind(clock), clock=clock)
+
+    async def drive() -> None:
+        def in_a_thread() -> str:
+            pair = guard.sync.login("alice")
+            assert guard.sync.authenticate(pair.access_token).subject == "alice"
+            return pair.access_token
+
+        token = await asyncio.to_thread(in_a_thread)
+        identity = await guard.authenticate(token)
+        assert [session.id for session in await guard.sessions("alice")] == [identity.session_id]
+        with pytest.raises(RuntimeError, match="await the method of the guard itself"):
+            guard.sync.logout(identity)
+        await guard.logout(identity)
+        with pytest.raises(SessionRevoked):
+            await asyncio.to_thread(guard.sync.authenticate, token)
+        await guard.close()
+        await guard.close()
+        assert (await guard.login("alice")).session_id
+
+    asyncio.run(drive())
+    asyncio.run(guard.close())
+
+
+def test_every_method_of_the_async_guard(clock: FakeClock) -> None:
+    guard = AsyncGuard(Settings(secret=SECRET, on_limit="choose", max_sessions=2), store=MemoryStore(clock), clock=clock)
+
+    async def drive() -> None:
+        first, second = await guard.login("alice"), await guard.login("alice")
+        here = await guard.authenticate(first.access_token)
+        await guard.authenticate(second.access_token)
+        assert (await guard.refresh(first.refresh_token)).session_id == first.session_id
+        with pytest.raises(LimitReached) as refused:
+            await guard.login("alice")
+        assert refused.value.ticket is not None
+        assert await guard.end_with_ticket(refused.value.ticket, second.session_id)
+        third = await guard.login("alice")
+        assert await guard.revoke_others(here) == 1
+        assert not await guard.revoke("alice", third.session_id)
+        assert await guard.revoke_all("alice") == 1
+        await guard.revoke_everyone()
+        with pytest.raises(AuthError):
+            await guard.authenticate(third.access_token)
+        with pytest.raises(RefreshError):
+            await guard.refresh("nonsense")
+
+    asyncio.run(drive())
+
+
+def test_an_ending_goes_on_when_its_task_is_cancelled(clock: FakeClock) -> None:
+    """And its error, if it has one, is nobody's any more."""
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Awaited):
+        async def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+            if terms["ends"]:
+                entered.set()
+                await go_on.wait()
+            return await super().save(key, data, **terms)
+
+    guard = AsyncGuard(Settings(secret=SECRET, store_timeout=60), store=Slow(MemoryStore(clock)), clock=clock)
+
+    async def drive() -> None:
+        pair = await guard.login("alice")
+        identity = await guard.authenticate(pair.access_token)
+        task = asyncio.create_task(guard.logout(identity))
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        while guard._unfinished:
+            await asyncio.sleep(0)
+        with pytest.raises(SessionRevoked):
+            await guard.authenticate(pair.access_token)
+
+    asyncio.run(drive())
+
+
+def test_a_task_that_outlives_its_request_does_not_act_in_its_name(clock: FakeClock) -> None:
+    guard = AsyncGuard(Settings(secret=SECRET), store=MemoryStore(clock), clock=clock)
+
+    async def drive() -> None:
+        logins: asyncio.Queue[asyncio.Future[Any]] = asyncio.Queue()
+        workers: list[asyncio.Task[None]] = []
+
+        async def work() -> None:
+            (await logins.get()).set_result(await guard.login("alice"))
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            workers.append(asyncio.create_task(work()))
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body"})
+
+        async def nothing(*_: Any) -> Any: ...
+
+        pair = await guard.login("alice")
+        headers = [(b"authorization", b"Bearer " + pair.access_token.encode()), (b"user-agent", b"curl/8")]
+        await guard.wrap(app)({"type": "http", "method": "GET", "path": "/", "headers": headers}, nothing, nothing)
+        login: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        await logins.put(login)
+        await login
+        await workers[0]
+        assert (await guard.authenticate(pair.access_token)).subject == "alice"
+        assert [session.device.name for session in await guard.sessions("alice")] == ["", ""]
+
+    asyncio.run(drive())
