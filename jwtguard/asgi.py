@@ -116,8 +116,8 @@ class JWTGuardMiddleware:
     async def _admit(self, scope: Scope, authorization: list[bytes]) -> Identity:
         method = method_of(scope)
         if not authorization and method == "OPTIONS":
-            names = {name for name, _ in scope["headers"]}
-            if is_preflight(method, b"origin" in names, b"access-control-request-method" in names):
+            names = {name.decode("latin-1").upper().replace("-", "_") for name, _ in scope["headers"]}
+            if is_preflight(method, names.__contains__):
                 return ANONYMOUS
         live = scope["type"] == "websocket"
         return await self._guard.perform(self._gate.admit(method, path_of(scope), authorization, live=live))

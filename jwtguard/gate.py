@@ -6,7 +6,7 @@ identity or an error. `recall` is the warm path: it answers only what is known t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .bearer import BEFORE_TOKEN, read_bearer
 from .core import Core
@@ -17,6 +17,14 @@ from .model import ANONYMOUS, Identity
 __all__ = ["Gate", "check_scopes", "is_preflight"]
 
 _SAFE = frozenset({"GET", "HEAD"})
+_PREFLIGHT = ("ORIGIN", "ACCESS_CONTROL_REQUEST_METHOD")
+_NEVER_IN_PREFLIGHT = (
+    "COOKIE",
+    "TRANSFER_ENCODING",
+    "X_HTTP_METHOD",
+    "X_HTTP_METHOD_OVERRIDE",
+    "X_METHOD_OVERRIDE",
+)
 
 
 class Gate:
@@ -79,6 +87,10 @@ def check_scopes(identity: Identity, required: Sequence[str]) -> None:
         raise ScopeMissing(required)
 
 
-def is_preflight(method: str, has_origin: bool, has_request_method: bool) -> bool:
-    """Whether a request without credentials is a CORS preflight, which never carries any (Fetch standard, section 4.8)."""
-    return method == "OPTIONS" and has_origin and has_request_method
+def is_preflight(method: str, has: Callable[[str], bool]) -> bool:
+    """Whether a request without credentials is a CORS preflight (Fetch standard, section 4.8).
+
+    has: whether the request has a header of this name, in upper case with underscores. What no browser puts into a
+    preflight (a cookie, a body, a header that asks for another method) makes it an ordinary request.
+    """
+    return method == "OPTIONS" and all(map(has, _PREFLIGHT)) and not any(map(has, _NEVER_IN_PREFLIGHT))

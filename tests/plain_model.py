@@ -36,8 +36,8 @@ class Model:
         return min(ends)
 
     def is_live(self, entry: Entry, now: int) -> bool:
-        opened: int = entry["opened"]
-        return opened > self.everyone and now < self.end_of(entry)
+        authenticated: int = entry["authenticated"]
+        return authenticated > self.everyone and now < self.end_of(entry)
 
     def reason(self, number: int) -> int:
         for buried, reason, _ in self.graves:
@@ -56,7 +56,7 @@ class Model:
             reason = self.reason(number)
             return "ended", REVOKED if reason == REUSED else reason
         if not self.is_live(entry, now):
-            return "ended", REVOKED if entry["opened"] <= self.everyone else EXPIRED
+            return "ended", REVOKED if entry["authenticated"] <= self.everyone else EXPIRED
         if generation > entry["generation"]:
             return "behind", 0
         left = self.end_of(entry) - now
@@ -81,7 +81,7 @@ class Model:
         later.graves = [grave for grave in later.graves if grave[2] > later.clock]
         for number, entry in self.sessions.items():
             if not self.is_live(entry, later.clock):
-                later.bury(number, REVOKED if entry["opened"] <= self.everyone else EXPIRED)
+                later.bury(number, REVOKED if entry["authenticated"] <= self.everyone else EXPIRED)
         return later
 
     def bury(self, number: int, reason: int) -> None:
@@ -116,8 +116,9 @@ class Model:
             if not victims:
                 return "denied", before
             self.bury(min(victims)[3], EVICTED)
-        self.sessions[number] = {"opened": opened, "seen": opened, "rotated": opened, "generation": 1, "used": False}
-        self.sessions[number] |= {"retired": {}, "expires": self.expiry(opened, opened)}
+        authenticated = opened if authenticated_at is None else min(opened, authenticated_at)
+        self.sessions[number] = {"opened": opened, "authenticated": authenticated, "seen": opened, "rotated": opened}
+        self.sessions[number] |= {"generation": 1, "used": False, "retired": {}, "expires": self.expiry(opened, opened)}
         return "opened", number
 
     def rotate(self, number: int, generation: int, began: int, repeated: bool) -> Any:
@@ -162,7 +163,7 @@ class Model:
         return repeated and self.reason(number) in (REVOKED, REUSED)
 
     def end_others(self, keep: int | None, began: int) -> int:
-        others = [number for number, entry in self.sessions.items() if number != keep and entry["opened"] <= began]
+        others = [number for number, entry in self.sessions.items() if number != keep and entry["authenticated"] <= began]
         for number in others:
             self.bury(number, REVOKED)
         self.floor = max(self.floor, began)
@@ -174,6 +175,7 @@ def as_plain(document: Document) -> dict[str, Any]:
     sessions = {
         int.from_bytes(one.id, "big"): {
             "opened": one.opened_at,
+            "authenticated": one.authenticated_at,
             "seen": one.seen_at,
             "rotated": one.rotated_at,
             "expires": one.expires_at,

@@ -32,6 +32,7 @@ from jwtguard import (
 from jwtguard.context import REQUEST
 from jwtguard.errors import StoreError
 from jwtguard.flask import JWTGuard, current_identity
+from jwtguard.model import ANONYMOUS
 from jwtguard.stores.memory import MemoryStore
 from jwtguard.testing import FakeClock
 
@@ -473,6 +474,13 @@ def test_the_methods_work_where_there_is_a_guarded_app() -> None:
         assert isinstance(pair, TokenPair)
         assert app.guard.authenticate(pair.access_token).subject == "alice"
         assert isinstance(app.extensions["jwtguard"], Guard)
+
+
+def test_an_app_that_is_not_guarded_has_no_identities() -> None:
+    """Rather an error than the anonymous identity, which would look like a guard that lets all in."""
+    assert current_identity() == ANONYMOUS, "outside of any request"
+    with Flask("other").test_request_context("/"), pytest.raises(ConfigError, match="init_app"):
+        current_identity()
 
 
 def test_an_app_is_guarded_once() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jwtguard import AsyncGuard, AuthError, ConfigError, Guard, Settings
+from jwtguard import AsyncGuard, AuthError, ConfigError, Event, Guard, Settings
 from jwtguard.asgi import JWTGuardMiddleware as ASGIMiddleware
 from jwtguard.errors import LimitReached, RefreshError, SessionEnded, SessionRevoked
 from jwtguard.flow import Save
@@ -191,6 +191,68 @@ def test_every_method_of_the_async_guard(clock: FakeClock) -> None:
             await guard.refresh("nonsense")
 
     asyncio.run(drive())
+
+
+def test_every_method_of_the_blocking_guard(clock: FakeClock) -> None:
+    guard = guard_on(MemoryStore(clock), clock, on_limit="choose", max_sessions=2)
+    first, second = guard.login("alice"), guard.login("alice")
+    here = guard.authenticate(first.access_token)
+    guard.authenticate(second.access_token)
+    assert guard.refresh(first.refresh_token).session_id == first.session_id
+    with pytest.raises(LimitReached) as refused:
+        guard.login("alice")
+    assert refused.value.ticket is not None
+    assert guard.end_with_ticket(refused.value.ticket, second.session_id)
+    third = guard.login("alice")
+    assert guard.revoke_others(here) == 1
+    assert not guard.revoke("alice", third.session_id)
+    assert guard.revoke_all("alice") == 1
+    assert guard.sessions("alice") == []
+    guard.revoke_everyone()
+    with pytest.raises(AuthError):
+        guard.authenticate(third.access_token)
+    with pytest.raises(RefreshError):
+        guard.refresh("nonsense")
+    guard.close()
+
+
+def test_what_goes_wrong_in_a_hook_for_events_is_logged(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Event] = []
+
+    def on_event(event: Event) -> None:
+        told.append(event)
+        raise RuntimeError("the hook is broken")
+
+    guard = Guard(Settings(secret=SECRET), store=MemoryStore(clock), clock=clock, on_event=on_event)
+    pair = guard.login("alice")
+    guard.logout(guard.authenticate(pair.access_token))
+    assert told == [Event("opened", "alice", pair.session_id), Event("revoked", "alice", pair.session_id)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "on_event failed for the event 'opened'",
+        "on_event failed for the event 'revoked'",
+    ]
+    assert pair.access_token not in caplog.text
+
+
+def test_an_ending_that_its_loop_takes_along_is_nobodys_error(clock: FakeClock) -> None:
+    class Stuck(Awaited):
+        async def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+            if terms["ends"]:
+                await asyncio.Event().wait()
+            return await super().save(key, data, **terms)
+
+    guard = AsyncGuard(Settings(secret=SECRET, store_timeout=60), store=Stuck(MemoryStore(clock)), clock=clock)
+
+    async def leave() -> None:
+        pair = await guard.login("alice")
+        identity = await guard.authenticate(pair.access_token)
+        task = asyncio.create_task(guard.logout(identity))
+        while not guard._unfinished:
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(leave())
+    assert not guard._unfinished
 
 
 def test_an_ending_goes_on_when_its_task_is_cancelled(clock: FakeClock) -> None:

@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
-from jwtguard import AsyncGuard, AuthError, ConfigError, JWTGuardError, LimitReached, ScopeMissing, Settings
+from jwtguard import AsyncGuard, AuthError, ConfigError, Guard, JWTGuardError, LimitReached, ScopeMissing, Settings
 from jwtguard.context import REQUEST
 from jwtguard.errors import StoreError
 from jwtguard.starlette import install
@@ -443,6 +443,13 @@ def test_endpoints_are_routes_with_names() -> None:
     assert app.url_path_for("jwtguard.refresh") == "/auth/refresh"
     assert app.url_path_for("jwtguard.end_one", id="x") == "/auth/sessions/x"
     assert [route.path for route in app.routes[5:6]] == ["/"]  # type: ignore[attr-defined]
+
+
+def test_install_takes_an_app_and_a_guard_of_its_colour() -> None:
+    with pytest.raises(ConfigError, match="not Starlette and Guard"):
+        install(Starlette(), Guard(Settings(secret=SECRET, store="memory://")))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="not function and AsyncGuard"):
+        install(home, a_guard())  # type: ignore[arg-type]
 
 
 def test_install_once_and_in_time() -> None:

@@ -281,7 +281,7 @@ class PureMachine(RuleBasedStateMachine):
         assert self.store.save(EVERYONE, encode(step.document), **terms)
         self.model.everyone = step.outcome
         assert all(session.opened_at > loaded.now for session in active_sessions(self.document(), self.moment()))
-        self.over({number for number, entry in self.model.sessions.items() if entry["opened"] <= step.outcome})
+        self.over({number for number, entry in self.model.sessions.items() if entry["authenticated"] <= step.outcome})
 
     @rule(seconds=st.sampled_from([0.001, 1, 5, 11, 31, 61, 130, 250]))
     def time_passes(self, seconds: float) -> None:

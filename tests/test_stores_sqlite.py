@@ -141,8 +141,9 @@ def test_locked(store: SQLiteStore, path: Path) -> None:
     assert put(store, expected=version)
 
 
-def test_busy_with_another_thread(store: SQLiteStore) -> None:
+def test_busy_with_another_thread(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     version = put(store)
+    monkeypatch.setattr(store, "_patience", 0.01)
     with store._writer.lock, pytest.raises(StoreError, match="busy"):
         put(store, expected=version)
     assert put(store, expected=version)

@@ -336,6 +336,7 @@ def test_what_a_fork_does_to_a_store(path: Path, monkeypatch: pytest.MonkeyPatch
     store = SQLiteStore(path)
     version = put(store)
     store.load(KEY)
+    monkeypatch.setattr(store, "_patience", 0.01)
     module._before_fork()
     try:
         assert all(place.link is None for place in store._all_places())

@@ -37,7 +37,8 @@ class InThreads:
 
     It is `Watched` if the inner store is. A call that hasn't begun when its task is cancelled is never made.
 
-    Arguments: `workers`, the most threads at a time, made as they are needed.
+    Arguments: `workers`, the most threads at a time for loads, and again for saves, made as they are needed. (Saves
+    take turns at one lock or disk; with threads of their own they keep no load waiting.)
     """
 
     watch: Watch
@@ -52,16 +53,17 @@ class InThreads:
 
     def _renew(self) -> None:
         self._mutex = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executors: dict[str, ThreadPoolExecutor] = {}
 
     async def load(self, key: bytes) -> Loaded:
-        return await self._call(partial(self._store.load, key))
+        return await self._call("load", partial(self._store.load, key))
 
     async def save(
         self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool
     ) -> bool:
         return await self._call(
-            partial(self._store.save, key, data, expected=expected, version=version, expires_at=expires_at, ends=ends)
+            "save",
+            partial(self._store.save, key, data, expected=expected, version=version, expires_at=expires_at, ends=ends),
         )
 
     async def close(self) -> None:
@@ -69,29 +71,29 @@ class InThreads:
         if not self._store.blocking:
             return self._store.close()
         with self._mutex:
-            executor, self._executor = self._executor, None
+            executors, self._executors = self._executors, {}
         closer = ThreadPoolExecutor(1)
         try:
-            await asyncio.wrap_future(closer.submit(self._close, executor))
+            await asyncio.wrap_future(closer.submit(self._close, executors))
         finally:
             closer.shutdown(wait=False)
 
-    def _close(self, executor: ThreadPoolExecutor | None) -> None:
-        if executor is not None:
+    def _close(self, executors: dict[str, ThreadPoolExecutor]) -> None:
+        for executor in executors.values():
             executor.shutdown()
         self._store.close()
 
-    async def _call(self, call: Callable[[], T]) -> T:
+    async def _call(self, verb: str, call: Callable[[], T]) -> T:
         if not self._store.blocking:
             return call()
-        return await asyncio.wrap_future(self._submit(call))
+        return await asyncio.wrap_future(self._submit(verb, call))
 
-    def _submit(self, call: Callable[[], T]) -> Future[T]:
+    def _submit(self, verb: str, call: Callable[[], T]) -> Future[T]:
         with self._mutex:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="jwtguard-store")
+            if verb not in self._executors:
+                self._executors[verb] = ThreadPoolExecutor(self._workers, thread_name_prefix=f"jwtguard-{verb}")
             try:
-                return self._executor.submit(call)
+                return self._executors[verb].submit(call)
             except RuntimeError as error:
                 raise StoreError(f"no thread to call the store in: {error}") from error
 

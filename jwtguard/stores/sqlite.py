@@ -45,6 +45,9 @@ ENDED: Final = "SELECT id, version, key FROM ends WHERE id >= ? ORDER BY id"
 LAST: Final = "SELECT id, version FROM ends ORDER BY id DESC LIMIT 1"
 KEPT_ENDS: Final = 10_000
 BATCH: Final = 20
+PATIENCE: Final = 8
+SHORTEST_PATIENCE: Final = 2.0
+"""A save waits this many timeouts, and these seconds at least, for the others of its process: their queue is no failure."""
 FORK_PATIENCE: Final = 5.0
 """Seconds that a fork waits for calls that are at the file."""
 
@@ -73,6 +76,7 @@ class SQLiteStore:
     ) -> None:
         self.path: Final = _absolute(os.fspath(path))
         self._timeout = timeout
+        self._patience = max(SHORTEST_PATIENCE, PATIENCE * timeout)
         self._recheck = recheck
         self._clock = clock
         self._seen = False
@@ -134,8 +138,8 @@ class SQLiteStore:
 
         It stays open if it is the files that are wrong, so that they are known as long as they are: see `reconcile`.
         """
-        if not place.lock.acquire(timeout=self._timeout):
-            raise StoreError(f"{self}: other threads kept it busy for {self._timeout:g} s")
+        if not place.lock.acquire(timeout=self._patience):
+            raise StoreError(f"{self}: other threads kept it busy for {self._patience:g} s")
         try:
             yield self._link(place)
         except BaseException as error:

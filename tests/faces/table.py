@@ -320,6 +320,15 @@ def preflights() -> Iterator[Row]:
     yield refuses("no preflight: credentials", ask("OPTIONS", "/me", "<bad cut>", ORIGIN, ASKS), "token_invalid")
     yield passes("no preflight: good credentials", ask("OPTIONS", "/me", "<good>", ORIGIN, ASKS), "alice")
     yield refuses("no preflight: scopes", ask("OPTIONS", "/admin", "<good>", ORIGIN, ASKS), "scope_missing", SCOPE)
+    for name, value in (
+        ("Cookie", "a=b"),
+        ("Transfer-Encoding", "chunked"),
+        ("X-HTTP-Method", "DELETE"),
+        ("X-HTTP-Method-Override", "DELETE"),
+        ("X_Method-Override", "DELETE"),
+    ):
+        odd = ask("OPTIONS", "/me", None, ORIGIN, ASKS, (name, value))
+        yield refuses(f"no preflight: {name}", odd, "token_missing")
     yield passes("a preflight, store down", ask("OPTIONS", "/me", None, ORIGIN, ASKS), "", down=True)
 
 
