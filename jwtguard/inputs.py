@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
-from .tokens import RESERVED_CLAIMS, is_subject
+from .tokens import DEEPEST, RESERVED_CLAIMS, is_subject, is_too_deep
 
 __all__ = ["checked_claims", "checked_scopes", "checked_subject", "milliseconds"]
 
@@ -53,9 +53,11 @@ def checked_claims(claims: Mapping[str, Any]) -> dict[str, Any]:
     try:
         text = json.dumps(dict(claims), ensure_ascii=False, allow_nan=False)
         text.encode()
-        found: dict[str, Any] = json.loads(text, object_pairs_hook=_unique)
-    except RecursionError as error:
-        raise ValueError("the claims are nested too deeply") from error
+        found: dict[str, Any] | None = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        found = None
+    if found is None or is_too_deep({"claims": found}):  # as deep as they are in the refresh token
+        raise ValueError(f"the claims are nested too deeply: {DEEPEST - 1} levels are allowed")
     return found
 
 

@@ -35,6 +35,8 @@ CLOCK_SKEW: Final = 30
 LATEST: Final = 253_402_300_799
 """The last second of the year 9999: no honest date is beyond it."""
 TICKET_TTL: Final = 300
+DEEPEST: Final = 64
+"""Levels of objects and arrays in a token's payload, at most."""
 ID_BYTES: Final = 16
 
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -313,9 +315,20 @@ def _from_base64url(text: bytes) -> bytes:
 def _json_object(data: bytes) -> dict[str, Any]:
     """A JSON object in UTF-8, without duplicate names and without NaN or infinities (RFC 8259, RFC 7515 section 4)."""
     value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or is_too_deep(value):
         _refuse("object")
     return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether JSON data is nested deeper than a token's may be. How much deeper Python can go differs between versions."""
+    level = [value]
+    for _ in range(DEEPEST):
+        members = [holder.values() if isinstance(holder, dict) else holder for holder in level]
+        level = [member for several in members for member in several if isinstance(member, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

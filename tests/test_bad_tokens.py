@@ -300,6 +300,12 @@ def test_C14_duplicates_are_refused_in_the_header_and_deep_down() -> None:
     refused(forge(header(), dumped(access_claims())[:-1] + b',"a":{"b":[{"c":1,"c":1}]}}'))
 
 
+@pytest.mark.parametrize("levels", [64, 1000, 2000])
+def test_a_payload_that_is_nested_too_deeply_is_refused(levels: int) -> None:
+    """Signed or not: what is accepted must not depend on how deep this Python can go."""
+    refused(forge(header(), dumped(access_claims())[:-1] + b',"n":' + b"[" * levels + b"]" * levels + b"}"))
+
+
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1" * 5000, b"01", b"0x1", b".5", b"1_0"])
 def test_what_is_no_json_number_is_refused_anywhere(number: bytes) -> None:
     refused(forge(header(), dumped(access_claims())[:-1] + b',"n":' + number + b"}"))

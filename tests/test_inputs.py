@@ -13,9 +13,10 @@ import pytest
 from forging import NOW, TOKENS
 from hypothesis import given
 from hypothesis import strategies as st
+from rig import Rig
 
 from jwtguard.inputs import LONGEST_SCOPES, checked_claims, checked_scopes, checked_subject, milliseconds
-from jwtguard.tokens import RESERVED_CLAIMS
+from jwtguard.tokens import DEEPEST, RESERVED_CLAIMS
 
 # -- subjects --------------------------------------------------------------------------------------------------------------
 
@@ -160,11 +161,12 @@ def circular() -> dict[str, Any]:
     return claims
 
 
-def deep() -> dict[str, Any]:
-    claims: dict[str, Any] = {}
-    for _ in range(5000):
-        claims = {"a": claims}
-    return claims
+def deep(levels: int) -> dict[str, Any]:
+    claims: Any = {}
+    for level in range(levels - 1):
+        claims = {"a": claims} if level == levels - 2 or level % 2 else [claims]
+    found: dict[str, Any] = claims
+    return found
 
 
 BAD_CLAIMS: dict[str, Callable[[], Any]] = {
@@ -175,7 +177,8 @@ BAD_CLAIMS: dict[str, Callable[[], Any]] = {
     "two names that are one": lambda: {1: "a", "1": "b"},
     "two names that are one, deep down": lambda: {"x": [{None: "a", "null": "b"}]},
     "a circle": circular,
-    "a well": deep,
+    "a well": lambda: deep(DEEPEST),
+    "a deep well": lambda: deep(5000),
 }
 
 
@@ -183,6 +186,14 @@ BAD_CLAIMS: dict[str, Callable[[], Any]] = {
 def test_claims_that_are_not_json_are_refused(make: Callable[[], Any]) -> None:
     with pytest.raises(ValueError):
         checked_claims(make())
+
+
+def test_claims_may_be_as_deep_as_tokens_can_carry() -> None:
+    claims = deep(DEEPEST - 1)
+    assert checked_claims(claims) == claims
+    rig = Rig()
+    pair = rig.refresh(rig.login(claims=claims))
+    assert rig.authenticate(pair).to_dict()["claims"]["a"] == claims["a"]
 
 
 @pytest.mark.parametrize("value", [b"x", {1, 2}, object(), datetime(2025, 1, 1, tzinfo=UTC), UUID(int=1)])
