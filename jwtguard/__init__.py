@@ -17,12 +17,13 @@ from .errors import (
     StoreUnavailable,
 )
 from .guard import AsyncGuard, Guard
-from .model import Device, Event, Identity, Session, TokenPair
+from .model import Coherence, Device, Event, Identity, Session, TokenPair
 from .settings import Settings
 
 __all__ = [
     "AsyncGuard",
     "AuthError",
+    "Coherence",
     "ConfigError",
     "Device",
     "Event",

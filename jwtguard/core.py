@@ -19,10 +19,10 @@ from .keys import Keyring
 from .model import Event
 from .operations import ClaimsLoader, Operations
 from .policy import Policy
-from .registry import Registry
+from .registry import LONGEST, Registry
 from .rules import Rules
 from .settings import Settings
-from .stores.base import Watched
+from .stores.base import Pushed, Watched
 from .tokens import Tokens, text_of_id
 
 __all__ = ["Core", "Hooks"]
@@ -60,7 +60,7 @@ class Hooks:
 class Core:
     """The parts of one guard, by its settings.
 
-    Arguments: `store`, only asked whether it is `Watched`; `keys`, in place of those that the settings name.
+    Arguments: `store`, only asked whether it is `Watched` or `Pushed`; `keys`, in place of those that the settings name.
     """
 
     def __init__(self, settings: Settings, *, store: object, keys: Keyring | None, clock: Clock, hooks: Hooks) -> None:
@@ -115,13 +115,15 @@ def _tokens(settings: Settings, keys: Keyring | None, clock: Clock) -> Tokens:
 def _registry(settings: Settings, store: object, clock: Clock, hooks: Hooks, patience: float) -> Registry:
     return Registry(
         everyone=everyone_key(settings.issuer),
-        ttl=_lease_ttl(settings),
+        ttl=_lease_ttl(settings, settings.cache_ttl),
+        longest=_lease_ttl(settings, LONGEST),
         size=settings.cache_size,
         timeout=settings.store_timeout,
         patience=patience,
         clock=clock,
         health=Health("be read", hooks.tell),
         watch=store.watch if isinstance(store, Watched) else None,
+        pushed=store if isinstance(store, Pushed) else None,
     )
 
 
@@ -138,11 +140,9 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _lease_ttl(settings: Settings) -> float:
+def _lease_ttl(settings: Settings, longest: float) -> float:
     """Seconds that a lease lasts; short enough that what is in use is touched often enough not to count as idle."""
-    if settings.idle_timeout is None:
-        return settings.cache_ttl
-    return min(settings.cache_ttl, settings.idle_timeout / 10)
+    return longest if settings.idle_timeout is None else min(longest, settings.idle_timeout / 10)
 
 
 def _ms(seconds: float) -> int:

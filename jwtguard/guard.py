@@ -17,12 +17,12 @@ from .clock import Clock, SystemClock
 from .core import Core, Hooks
 from .flow import Flow, arun, run
 from .keys import Keyring
-from .model import Device, Event, Identity, Session, TokenPair
+from .model import Coherence, Device, Event, Identity, Session, TokenPair
 from .operations import ClaimsLoader
 from .settings import Settings
 from .stores import open_store
 from .stores.adapters import InThreads, OnLoop
-from .stores.base import AsyncStore, Store
+from .stores.base import AsyncStore, Paired, Store
 from .tokens import bearer_text
 
 if TYPE_CHECKING:
@@ -178,7 +178,12 @@ class Guard:
 
     def close(self) -> None:
         """Let go of connections and threads. May be called twice, and the guard used again."""
+        self._core.registry.close()
         self._store.close()
+
+    def coherence(self) -> Coherence:
+        """How soon an ending elsewhere is seen by this process, as things are."""
+        return self.core.registry.coherence()
 
     def perform(self, flow: Flow[T]) -> T:
         """Run a flow to its end: for the faces and the endpoints."""
@@ -311,8 +316,16 @@ class AsyncGuard:
 
     async def close(self) -> None:
         """As `Guard.close`."""
+        await asyncio.to_thread(self._close_blocking)
         await self._store.close()
+
+    def _close_blocking(self) -> None:
+        self.core.registry.close()
         self._blocking.close()
+
+    def coherence(self) -> Coherence:
+        """As `Guard.coherence`. Not awaited: it waits for nothing."""
+        return self.core.registry.coherence()
 
     async def perform(self, flow: Flow[T]) -> T:
         """Run a flow to its end, or to the task's: for the faces and the endpoints."""
@@ -333,6 +346,8 @@ class AsyncGuard:
 
 def _both_colours(store: Store | AsyncStore) -> tuple[AsyncStore, Store]:
     """The store for code that awaits, and for code that blocks."""
+    if isinstance(store, Paired):
+        return store.awaited(), cast("Store", store)
     if inspect.iscoroutinefunction(store.load):
         awaited = cast("AsyncStore", store)
         return awaited, OnLoop(awaited)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-__all__ = ["ANONYMOUS", "Device", "Event", "Identity", "Session", "TokenPair", "read_only"]
+__all__ = ["ANONYMOUS", "Coherence", "Device", "Event", "Identity", "Session", "TokenPair", "read_only"]
 
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -147,11 +147,29 @@ ANONYMOUS: Final = Identity("", "", "", (), "", 0, is_authenticated=False)
 
 
 @dataclass(frozen=True, slots=True)
+class Coherence:
+    """How a guard learns of endings elsewhere.
+
+    `state`: `exact` (the store is looked at on each request, or is this process's own), `pushed` (endings arrive as they
+    happen), `push_down` (they should, and don't at present), `cached` (the store announces nothing). `bound`: seconds until
+    an ending is seen at the latest; under `pushed` it is what holds if the channel is cut this moment.
+    """
+
+    state: Literal["exact", "pushed", "push_down", "cached"]
+    bound: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return {"state": self.state, "bound": self.bound}
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened, for `on_event`. It holds no token.
 
     `name`: `opened`, `refreshed`, `refresh_replayed` (an older token got the same answer again, within its grace),
-    `refresh_reused`, `revoked`, `evicted`, `store_behind` (the store has lost writes), `store_down`, `store_up`.
+    `refresh_reused`, `revoked`, `evicted`, `store_behind` (the store has lost writes), `store_down`, `store_up`,
+    `push_down`, `push_up`.
     `session_id` is None where all of a user's sessions are meant; `subject` is empty where all users are.
     """
 

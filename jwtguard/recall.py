@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .model import Identity
+from .push import ALWAYS, Epoch
 from .tokens import Access
 
 __all__ = ["DEAD", "Entry", "Lease", "RecallTable", "digest_of"]
@@ -26,15 +27,29 @@ __all__ = ["DEAD", "Entry", "Lease", "RecallTable", "digest_of"]
 class Lease:
     """What the store said of one user, and how long it may be relied on.
 
-    `alive` goes from True to False once, and never back. `until` is by the monotonic clock. `number` tells which load it
-    came from: a load with a greater number began later. `began` (monotonic, before the load) and `now` (ms, the store's
-    clock) are taken for the same moment, which errs towards too late a time.
+    `alive` goes from True to False once, and never back. `until` is by the monotonic clock. A lease that relies on
+    announcements is over `ttl` seconds after its epoch was last heard of, too. `number` tells which load it came from: a
+    load with a greater number began later. `began` (monotonic, before the load) and `now` (ms, the store's clock) are taken
+    for the same moment, which errs towards too late a time.
     """
 
-    __slots__ = ("alive", "began", "data", "everyone", "now", "number", "touched", "until")
+    __slots__ = ("alive", "began", "data", "epoch", "everyone", "now", "number", "touched", "ttl", "until")
 
-    def __init__(self, number: int, *, data: bytes | None, began: float, now: int, everyone: int, until: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        *,
+        data: bytes | None,
+        began: float,
+        now: int,
+        everyone: int,
+        until: float,
+        epoch: Epoch = ALWAYS,
+        ttl: float = 0.0,
+    ) -> None:
         self.alive = True
+        self.epoch = epoch
+        self.ttl = ttl
         self.number = number
         self.data = data
         self.began = began
@@ -43,6 +58,10 @@ class Lease:
         self.until = until
         self.touched: frozenset[tuple[bytes, int]] = frozenset()
         """The uses that were written down under it: session and generation."""
+
+    def lasts(self, now: float) -> bool:
+        """Whether it may be relied on, if it is alive."""
+        return now < self.until and now < self.epoch.heard + self.ttl
 
     def store_time(self, monotonic: float) -> int:
         """The store's clock at another moment, in ms."""
@@ -120,4 +139,10 @@ class RecallTable:
         """Whether an entry may be relied on now. `grace`: seconds that its lease may be past its time (never dead)."""
         now = self._monotonic()
         lease = entry.lease
-        return lease.alive and now < lease.until + grace and now < entry.until and self._wall() < entry.expires_at
+        return (
+            lease.alive
+            and now < lease.until + grace
+            and now < lease.epoch.heard + lease.ttl + grace
+            and now < entry.until
+            and self._wall() < entry.expires_at
+        )

@@ -9,11 +9,13 @@ A lease is what the store said of one user. Invariants:
   the TTL, whatever took long.
 - The lock is held for bookkeeping only, never while waiting.
 - Nothing from before the store has begun to report is relied on once it has: no ending falls between the two.
+- A lease relies on announcements only if its load, and that of what holds for everyone, began in the epoch that it goes by.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -28,9 +30,11 @@ from .errors import DocumentDamaged, StoreError, StoreUnavailable
 from .flow import Flow, Load, Wait
 from .forks import renew_after_fork
 from .health import Health
+from .model import Coherence
 from .mutex import Mutex
+from .push import ALWAYS, Channel, Epoch
 from .recall import Entry, Lease, RecallTable, digest_of
-from .stores.base import Loaded
+from .stores.base import Loaded, Pushed
 
 __all__ = ["Registry", "wake"]
 
@@ -38,6 +42,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("jwtguard")
 
+LONGEST: Final = 60.0
+"""Seconds that a lease lasts at most, while announcements arrive."""
 DAMAGED_AT_ONCE: Final = 1000
 """Users whose damaged documents are remembered, so as not to be logged again."""
 EVERYONE_SHARE: Final = 5
@@ -74,9 +80,10 @@ class _Flight:
 class Registry:
     """Leases of at most `size` users and a recall table of at most `size` tokens.
 
-    Arguments: `ttl`, seconds that a lease lasts; `timeout`, seconds for one store operation; `patience`, seconds for all
-    that one request may wait for; `everyone`, the store's key of what holds for everyone; `watch`, the store's own, if it
-    is `Watched`; `health`, told of every success and failure to read.
+    Arguments: `ttl`, seconds that a lease lasts; `longest`, as long as announcements arrive; `timeout`, seconds for one
+    store operation; `patience`, seconds for all that one request may wait for; `everyone`, the store's key of what holds
+    for everyone; `watch`, the store's own, if it is `Watched`; `pushed`, the store, if it is; `health`, told of every
+    success and failure to read.
     """
 
     def __init__(
@@ -90,6 +97,8 @@ class Registry:
         clock: Clock,
         health: Health,
         watch: Watch | None = None,
+        pushed: Pushed | None = None,
+        longest: float = LONGEST,
     ) -> None:
         self.table = RecallTable(size, clock.monotonic, clock.time)
         self._everyone_key = everyone
@@ -101,6 +110,9 @@ class Registry:
         self._health = health
         self._looks = health.beside("tell what has ended")
         self._watch = watch
+        self._longest = longest
+        hears = health.beside("be listened to, so endings elsewhere are only seen within the cache's TTL", "push")
+        self._channel = None if pushed is None else Channel(pushed, self.ended, hears)
         self._renew()
         renew_after_fork(self)
 
@@ -111,6 +123,7 @@ class Registry:
         self._number = 0
         self._everyone = 0
         self._everyone_at = float("-inf")
+        self._everyone_epoch: Epoch | None = None
         self._endings_of_all = 0
         self._damaged: TTLCache[str, DocumentDamaged] = TTLCache(DAMAGED_AT_ONCE, 60, self._clock.monotonic)
         self._watching = threading.Lock()
@@ -151,6 +164,19 @@ class Registry:
                 self._look = look
                 self._began_to_look = True
         self.look()
+
+    def coherence(self) -> Coherence:
+        """How soon an ending elsewhere is seen here, as things are."""
+        if self._watch is not None and not self._looks.down:
+            return Coherence("exact", 0.0)
+        if self._channel is None:
+            return Coherence("cached", self._ttl)
+        return Coherence("pushed" if self._channel.epoch is not None else "push_down", self._ttl)
+
+    def close(self) -> None:
+        """Stop listening, until the next use."""
+        if self._channel is not None:
+            self._channel.close()
 
     # -- endings -----------------------------------------------------------------------------------------------------------
 
@@ -195,7 +221,7 @@ class Registry:
         while (now := self._clock.monotonic()) < deadline:
             with self._mutex:
                 lease = self._leases.get(key)
-                if lease is not None and now < lease.until and lease.number > newer_than:
+                if lease is not None and lease.lasts(now) and lease.number > newer_than:
                     return lease
                 flight = self._flights.get(key)
                 waiter = flight.join() if flight is not None else None
@@ -218,10 +244,10 @@ class Registry:
         failure: StoreUnavailable | None = None
         try:
             yield from self.know_everyone()
-            began = self._clock.monotonic()
+            began, epoch = self._clock.monotonic(), self._epoch()
             loaded = yield from self.load(key)
             with self._mutex:
-                return None if flight.stale else self._publish(key, flight, loaded, began)
+                return None if flight.stale else self._publish(key, flight, loaded, began, epoch)
         except StoreUnavailable as error:
             failure = error
             raise
@@ -234,12 +260,29 @@ class Registry:
         for future in flight.waiting:  # complete: nobody joins what is no longer in _flights
             wake(future, failure)
 
-    def _publish(self, key: bytes, flight: _Flight, loaded: Loaded, began: float) -> Lease:
+    def _epoch(self) -> Epoch | None:
+        """The present epoch of announcements; None where there are none."""
+        if self._channel is None:
+            return None
+        self._channel.begin()
+        return self._channel.epoch
+
+    def _publish(self, key: bytes, flight: _Flight, loaded: Loaded, began: float, epoch: Epoch | None) -> Lease:
         """Under the lock: make what was read the lease of this user."""
         if (older := self._leases.pop(key, None)) is not None:
             older.alive = False
-        until = min(began, self._everyone_at) + self._ttl
-        lease = Lease(flight.number, data=loaded.data, began=began, now=loaded.now, everyone=self._everyone, until=until)
+        announced = epoch is not None and epoch is self._everyone_epoch
+        lease = Lease(
+            flight.number,
+            data=loaded.data,
+            began=began,
+            now=loaded.now,
+            everyone=self._everyone,
+            until=min(began, self._everyone_at) + (self._longest if announced else self._ttl),
+            epoch=epoch if announced and epoch is not None else ALWAYS,
+            # Leases that a cut channel leaves behind are not all over, and loaded again, at the same moment.
+            ttl=self._ttl * random.uniform(0.5, 1),  # noqa: S311 - nothing secret
+        )
         self._leases[key] = lease
         return lease
 
@@ -248,8 +291,9 @@ class Registry:
 
         What is known never goes back, so a load that is overtaken by an ending does no harm but to be loaded again.
         """
-        began = self._clock.monotonic()
-        if began - self._everyone_at < self._ttl / EVERYONE_SHARE:
+        began, epoch = self._clock.monotonic(), self._epoch()
+        announced = epoch is not None and epoch is self._everyone_epoch
+        if began - self._everyone_at < (self._longest if announced else self._ttl) / EVERYONE_SHARE:
             return
         endings = self._endings_of_all
         loaded = yield from self.load(self._everyone_key)
@@ -259,7 +303,7 @@ class Registry:
                 self._everyone = floor
                 self._kill(list(self._leases), list(self._flights))
             if endings == self._endings_of_all:
-                self._everyone_at = began
+                self._everyone_at, self._everyone_epoch = began, epoch
 
     def read(self, data: bytes | None, subject: str) -> Document:
         """A document that was loaded. Raises DocumentDamaged, and logs that once a minute and user."""

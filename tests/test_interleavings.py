@@ -23,6 +23,7 @@ from jwtguard.commits import Committer
 from jwtguard.document import Document, decode, encode
 from jwtguard.errors import StoreError, StoreUnavailable
 from jwtguard.flow import Flow, Save
+from jwtguard.push import Epoch
 from jwtguard.recall import Lease
 from jwtguard.registry import Registry
 from jwtguard.stores.base import Loaded
@@ -245,9 +246,11 @@ class LetsPushedOutLeasesLive(Registry):
 
 
 class LetsReplacedLeasesLive(Registry):
-    def _publish(self, key: bytes, flight: registry_module._Flight, loaded: Loaded, began: float) -> Lease:
+    def _publish(
+        self, key: bytes, flight: registry_module._Flight, loaded: Loaded, began: float, epoch: Epoch | None
+    ) -> Lease:
         self._leases.pop(key, None)
-        return super()._publish(key, flight, loaded, began)
+        return super()._publish(key, flight, loaded, began, epoch)
 
 
 class TrustsOneInvalidation(Registry):

@@ -19,7 +19,7 @@ PACKAGE = Path(jwtguard.__file__).parent
 FLOORS = (
     ("_version", "clock", "errors", "forks", "model", "mutex", "patterns", "settings", "values"),
     ("answers", "bearer", "context", "document", "inputs", "keys", "policy", "rules", "tokens", "transitions", "stores"),
-    ("commits", "flow", "health", "recall", "registry"),
+    ("commits", "flow", "health", "push", "recall", "registry"),
     ("authentication", "core", "endpoints", "gate", "guard", "operations"),
     ("asgi", "wsgi"),
     ("fastapi", "flask", "starlette"),

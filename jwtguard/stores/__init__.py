@@ -8,9 +8,9 @@ from typing import Final
 
 from ..clock import Clock, SystemClock
 from ..errors import ConfigError
-from .base import AsyncStore, Loaded, Store, Watched
+from .base import AsyncStore, Heard, Loaded, Paired, Pushed, Store, Watched
 
-__all__ = ["AsyncStore", "Loaded", "Store", "Watched", "open_store"]
+__all__ = ["AsyncStore", "Heard", "Loaded", "Paired", "Pushed", "Store", "Watched", "open_store"]
 
 logger = logging.getLogger("jwtguard")
 

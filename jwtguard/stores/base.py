@@ -1,4 +1,4 @@
-"""The contract of a store: two verbs on opaque bytes, and one power that a store may have.
+"""The contract of a store: two verbs on opaque bytes, and powers that a store may have.
 
 A store keeps one small document per key and knows nothing of users, sessions or tokens. Times are integers, milliseconds
 since the epoch. All methods may be called from several threads at once. No constructor connects, reads a file or starts a
@@ -10,10 +10,10 @@ its `__cause__`. A store never answers "absent" because it failed. `jwtguard.tes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["AsyncStore", "Loaded", "Store", "Watched"]
+__all__ = ["AsyncStore", "Heard", "Loaded", "Paired", "Pushed", "Store", "Watched"]
 
 
 class Loaded(NamedTuple):
@@ -22,6 +22,12 @@ class Loaded(NamedTuple):
     data: bytes | None
     version: bytes | None
     now: int
+
+
+class Heard(NamedTuple):
+    """A word from the store that its announcements arrive: those of before `at` (seconds, the monotonic clock) have."""
+
+    at: float
 
 
 class Store(Protocol):
@@ -80,4 +86,29 @@ class Watched(Protocol):
         can't tell. Answers None where nothing need be asked, because `save` itself reports before it returns. A report may
         come twice, from any thread; `ended` doesn't block, doesn't fail, and doesn't call the store.
         """
+        ...
+
+
+@runtime_checkable
+class Pushed(Protocol):
+    """A store that announces endings to all processes as they happen. Then a revocation is seen within milliseconds, and
+    what was cached is good for longer than the cache's TTL: as long as announcements are known to arrive."""
+
+    def changes(self) -> Generator[bytes | Heard]:
+        """What is announced, from now on: the key of each ending (a save with `ends`), and `Heard` in between.
+
+        The first item is a `Heard`: from its moment on nothing is missed. Each further `Heard(at)` follows all endings
+        whose save was answered before `at`, and comes at least once a second. A key may come twice. The generator blocks;
+        it is used by one thread, which closes it. Raises StoreError where an ending may have been missed: then `changes` is
+        called again, and what was cached before is not kept for longer than the cache's TTL.
+        """
+        ...
+
+
+@runtime_checkable
+class Paired(Protocol):
+    """A blocking store that has an async counterpart of its own, so that an AsyncGuard needn't call it in threads."""
+
+    def awaited(self) -> AsyncStore:
+        """The same store for code that awaits. Each lets go of its own connections."""
         ...
