@@ -160,6 +160,7 @@ class Committer:
         return Moment(loaded.now, self._policy).not_before(document)
 
     def _save(self, key: bytes, expected: bytes | None, document: Document, ends: bool) -> Flow[bool]:
+        self._health.check()
         try:
             saved: bool = yield Save(
                 key,

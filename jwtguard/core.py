@@ -77,7 +77,7 @@ class Core:
             timeout=settings.store_timeout,
             patience=patience,
             clock=clock,
-            health=Health("be written", hooks.tell),
+            health=Health("be written", hooks.tell, clock.monotonic),
         )
         self.authenticator = Authenticator(
             tokens=tokens,
@@ -121,7 +121,7 @@ def _registry(settings: Settings, store: object, clock: Clock, hooks: Hooks, pat
         timeout=settings.store_timeout,
         patience=patience,
         clock=clock,
-        health=Health("be read", hooks.tell),
+        health=Health("be read", hooks.tell, clock.monotonic),
         watch=store.watch if isinstance(store, Watched) else None,
         pushed=store if isinstance(store, Pushed) else None,
     )

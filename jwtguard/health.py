@@ -1,41 +1,71 @@
-"""Whether the store answers, said once per change and not once per request."""
+"""Whether the store answers: said once per change, and not asked by every request while it doesn't.
+
+A circuit breaker, for flows: `check` before a call, `worked` or `failed` after it. After TRIP failures without a success in
+between, calls are refused at once, but for one each PROBE seconds, which finds out. So a dead store costs a request
+microseconds and not a timeout. No lock: two threads that probe at once do no harm.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
+
+from .errors import StoreUnavailable
 
 __all__ = ["Health"]
 
 logger = logging.getLogger("jwtguard")
+
+TRIP: Final = 5
+PROBE: Final = 0.5
 
 
 class Health:
     """One way of using the store: reading, or writing. They fail apart (a full disk can be read).
 
     Arguments: `verb`, what the store can or can't ("be read"); `changed`, told of each change, as `what` and "_down" or
-    "_up".
+    "_up"; `monotonic`, the clock, in seconds.
     """
 
-    def __init__(self, verb: str, changed: Callable[[str], None], what: str = "store") -> None:
+    def __init__(
+        self, verb: str, changed: Callable[[str], None], monotonic: Callable[[], float], what: str = "store"
+    ) -> None:
         self._verb = verb
         self._changed = changed
+        self._monotonic = monotonic
         self._what = what
-        self.down = False
+        self._failures = 0
+        self._next_probe = 0.0
+
+    @property
+    def down(self) -> bool:
+        """Whether the last call failed."""
+        return self._failures > 0
 
     def beside(self, verb: str, what: str = "store") -> Health:
         """Another way of using the same store."""
-        return Health(verb, self._changed, what)
+        return Health(verb, self._changed, self._monotonic, what)
+
+    def check(self) -> None:
+        """Raise StoreUnavailable if the store is known not to answer and it is not yet time to find out again."""
+        if self._failures < TRIP:
+            return
+        now = self._monotonic()
+        if now < self._next_probe:
+            raise StoreUnavailable("the store is known not to answer")
+        self._next_probe = now + PROBE
 
     def failed(self, error: BaseException) -> None:
-        if not self.down:
-            self.down = True
+        self._failures += 1
+        self._next_probe = self._monotonic() + PROBE
+        if self._failures == 1:
             logger.error("the store can't %s: %s", self._verb, _causes(error))
             self._changed(f"{self._what}_down")
 
     def worked(self) -> None:
-        if self.down:
-            self.down = False
+        if self._failures:
+            self._failures = 0
             logger.warning("the store can %s again", self._verb)
             self._changed(f"{self._what}_up")
 

@@ -317,7 +317,8 @@ class Registry:
             raise
 
     def load(self, key: bytes) -> Flow[Loaded]:
-        """A load, whose outcome the health is told of."""
+        """A load, whose outcome the health is told of. Raises StoreUnavailable, at once if the store is known to fail."""
+        self._health.check()
         try:
             loaded: Loaded = yield Load(key, self._timeout)
         except StoreError as error:

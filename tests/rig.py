@@ -21,8 +21,8 @@ from jwtguard.health import Health
 from jwtguard.keys import Key, Keyring
 from jwtguard.model import ANONYMOUS, Identity, TokenPair
 from jwtguard.operations import ClaimsLoader, Operations
-from jwtguard.registry import Registry, Watch
-from jwtguard.stores.base import Loaded, Store
+from jwtguard.registry import LONGEST, Registry, Watch
+from jwtguard.stores.base import Loaded, Pushed, Store
 from jwtguard.testing import FakeClock
 from jwtguard.tokens import Tokens, id_of_text
 
@@ -142,9 +142,11 @@ class Rig:
         registry: type[Registry] = Registry,
         committer: type[Committer] = Committer,
         size: int = 100,
+        longest: float = LONGEST,
         ttl: float = 5.0,
         patience: float = 2.0,
         watch: Watch | None = None,
+        pushed: Pushed | None = None,
         stale_if_down: float = 0.0,
         leeway: float = 0.0,
         max_token: int = 8192,
@@ -158,8 +160,8 @@ class Rig:
         self.told: list[str] = []
         self.tokens: Tokens = tokens or make_tokens(self.clock, max_token=max_token, leeway=leeway)
         self.policy = POLICY._replace(**policy)
-        self.reading = Health("be read", self.told.append)
-        self.writing = Health("be written", self.told.append)
+        self.reading = Health("be read", self.told.append, self.clock.monotonic)
+        self.writing = Health("be written", self.told.append, self.clock.monotonic)
         self.registry = registry(
             everyone=EVERYONE,
             ttl=ttl,
@@ -169,6 +171,8 @@ class Rig:
             clock=self.clock,
             health=self.reading,
             watch=watch,
+            pushed=pushed,
+            longest=longest,
         )
         self.committer = committer(
             self.registry, self.policy, timeout=0.25, patience=patience, clock=self.clock, health=self.writing

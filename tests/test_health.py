@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from jwtguard.errors import StoreError
-from jwtguard.health import Health
+from jwtguard.errors import StoreError, StoreUnavailable
+from jwtguard.health import PROBE, TRIP, Health
+from jwtguard.testing import FakeClock
 
 
 def caused(depth: int) -> StoreError:
@@ -21,7 +22,7 @@ def caused(depth: int) -> StoreError:
 
 def test_each_change_is_logged_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
-    health = Health("be read", told.append)
+    health = Health("be read", told.append, FakeClock().monotonic)
     health.worked()
     for _ in range(3):
         health.failed(StoreError("full"))
@@ -38,7 +39,7 @@ def test_each_change_is_logged_and_told_once(caplog: pytest.LogCaptureFixture) -
 
 def test_ways_of_using_a_store_fail_apart(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
-    reading = Health("be read", told.append)
+    reading = Health("be read", told.append, FakeClock().monotonic)
     other = reading.beside("tell what has ended")
     other.failed(StoreError("torn"))
     reading.worked()
@@ -48,7 +49,7 @@ def test_ways_of_using_a_store_fail_apart(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_the_cause_is_in_the_log_but_not_for_ever(caplog: pytest.LogCaptureFixture) -> None:
-    Health("be read", lambda _change: None).failed(caused(9))
+    Health("be read", lambda _change: None, FakeClock().monotonic).failed(caused(9))
     assert caplog.messages == [
         "the store can't be read: StoreError: level 0 <- OSError: level 1 <- OSError: level 2 <- OSError: level 3"
     ]
@@ -56,7 +57,70 @@ def test_the_cause_is_in_the_log_but_not_for_ever(caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\x1b[31m", "\u2028", "\x00", "\x85", "\ud800"])
 def test_C75_one_event_is_one_line(separator: str, caplog: pytest.LogCaptureFixture) -> None:  # noqa: N802 - its id
-    Health("be read", lambda _change: None).failed(StoreError(f"no{separator}ERROR forged"))
+    Health("be read", lambda _change: None, FakeClock().monotonic).failed(StoreError(f"no{separator}ERROR forged"))
     (message,) = caplog.messages
     assert message.isprintable()
     assert len(message.splitlines()) == 1
+
+
+# -- the circuit breaker ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def health(clock: FakeClock) -> Health:
+    return Health("be read", lambda _change: None, clock.monotonic)
+
+
+def fail(health: Health, times: int) -> None:
+    for _ in range(times):
+        health.check()
+        health.failed(StoreError("dead"))
+
+
+def is_open(health: Health) -> bool:
+    try:
+        health.check()
+    except StoreUnavailable:
+        return True
+    return False
+
+
+def test_a_store_that_fails_now_and_then_is_asked_each_time(health: Health) -> None:
+    for _ in range(5):
+        fail(health, TRIP - 1)
+        assert not is_open(health)
+        health.worked()
+
+
+def test_a_dead_store_is_asked_once_in_a_while(health: Health, clock: FakeClock) -> None:
+    fail(health, TRIP)
+    asked = 0
+    for _ in range(80):
+        clock.advance(PROBE / 8)
+        if not is_open(health):
+            asked += 1
+            health.failed(StoreError("still dead"))
+    assert asked == 10
+
+
+def test_a_probe_that_never_returns_does_not_keep_others_from_probing(health: Health, clock: FakeClock) -> None:
+    fail(health, TRIP)
+    for _ in range(3):
+        assert is_open(health)
+        clock.advance(PROBE)
+        assert not is_open(health), "a probe, of which nothing is heard again"
+
+
+def test_a_store_that_answers_is_asked_by_everyone_again(health: Health, clock: FakeClock) -> None:
+    fail(health, TRIP)
+    clock.advance(PROBE)
+    assert not is_open(health)
+    health.worked()
+    assert not any(is_open(health) for _ in range(10))
+    fail(health, TRIP - 1)
+    assert not is_open(health), "counted anew"
