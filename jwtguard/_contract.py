@@ -65,10 +65,10 @@ class StoreContract:
         return another()
 
     def _as_blocking(self, store: Store | AsyncStore) -> Store:
-        return OnLoop(cast(AsyncStore, store), timeout=PATIENCE) if is_async(store) else cast(Store, store)
+        return OnLoop(store, timeout=PATIENCE) if is_async(store) else cast(Store, store)
 
     def _as_async(self, store: Store | AsyncStore) -> Store:
-        return Driven(cast(AsyncStore, store) if is_async(store) else InThreads(cast(Store, store)))
+        return Driven(store if is_async(store) else InThreads(cast(Store, store)))
 
     def _expire(self, store: Store, clock: FakeClock, key: bytes = KEY, *, expected: bytes | None = None) -> bytes:
         """Save a document that has expired when this returns. Answers its version."""
@@ -324,7 +324,7 @@ class StoreContract:
 
     def test_a_cancelled_save_is_whole_or_not_at_all(self, tmp_path: Path, clock: FakeClock) -> None:
         made = self.make_store(tmp_path, clock)
-        asyncio.run(self._cancel_saves(cast(AsyncStore, made) if is_async(made) else InThreads(cast(Store, made))))
+        asyncio.run(self._cancel_saves(made if is_async(made) else InThreads(cast(Store, made))))
 
     async def _cancel_saves(self, store: AsyncStore) -> None:
         for steps in range(6):

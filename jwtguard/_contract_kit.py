@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import pytest
 
-from .stores.base import AsyncStore, Loaded, Store, Watched
+from .stores.base import AsyncStore, Loaded, Store, Watched, is_async
 
 __all__ = [
     "FAR",
@@ -37,10 +36,6 @@ KEY: Final = b"the-key"
 PATIENCE: Final = 60.0
 
 Open: TypeAlias = Callable[[], Store]
-
-
-def is_async(store: Store | AsyncStore) -> bool:
-    return inspect.iscoroutinefunction(store.load)
 
 
 class Driven:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import unquote
 
 from .answers import Answer
-from .context import IDENTITY, NO_STORE, REQUEST, forget
+from .context import IDENTITY, NO_STORE, REQUEST, begin, forget
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
 from .gate import Gate, is_preflight
 from .guard import AsyncGuard
+from .inputs import takes
 from .model import ANONYMOUS, Identity
 
 if TYPE_CHECKING:
@@ -66,9 +68,15 @@ class JWTGuardMiddleware:
     def __init__(self, app: ASGIApp, guard: AsyncGuard) -> None:
         if not isinstance(guard, AsyncGuard):
             raise ConfigError(f"an ASGI app is guarded by an AsyncGuard, not by {type(guard).__name__}")
+        if not takes(app, 3):
+            raise ConfigError(
+                f"an AsyncGuard wraps an ASGI app, which takes (scope, receive, send); {type(app).__name__} doesn't. "
+                "Is it a WSGI app? Then use a Guard"
+            )
         self._app = app
         self._guard = guard
         self._gate = Gate(guard.core)
+        self._root = _root_of(app)
         self.endpoints = Endpoints(guard.core, self._gate, self.default_prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +85,7 @@ class JWTGuardMiddleware:
             await self._pass_lifespan(scope, receive, send)
             return
         sending = _Sending(scope, send)
-        request = REQUEST.set(scope)
+        request = begin(scope)
         try:
             authorization = take_authorization(scope)
             if kind == "websocket":
@@ -90,7 +98,7 @@ class JWTGuardMiddleware:
             if identity is None:
                 identity = await self._admit(scope, authorization)
             elif self._gate.has_scope_rules:
-                self._gate.check_rules(identity, method_of(scope), path_of(scope))
+                self._gate.check_rules(identity, method_of(scope), path_of(scope, self._root))
             set_identity(scope, identity)
             await self._app(scope, receive, sending)
         except JWTGuardError as error:
@@ -111,16 +119,16 @@ class JWTGuardMiddleware:
         prefix = self.endpoints.prefix
         if prefix is None or prefix not in scope["path"]:
             return None
-        return self.endpoints.find(scope["method"], path_of(scope))
+        return self.endpoints.find(scope["method"], path_of(scope, self._root))
 
     async def _admit(self, scope: Scope, authorization: list[bytes]) -> Identity:
         method = method_of(scope)
         if not authorization and method == "OPTIONS":
-            names = {name.decode("latin-1").upper().replace("-", "_") for name, _ in scope["headers"]}
-            if is_preflight(method, names.__contains__):
+            headers = {name.decode("latin-1").upper().replace("-", "_"): value for name, value in scope["headers"]}
+            if is_preflight(method, lambda name: headers[name].decode("latin-1") if name in headers else None):
                 return ANONYMOUS
         live = scope["type"] == "websocket"
-        return await self._guard.perform(self._gate.admit(method, path_of(scope), authorization, live=live))
+        return await self._guard.perform(self._gate.admit(method, path_of(scope, self._root), authorization, live=live))
 
     async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an error. An integration lets it out instead, to where the app handles errors."""
@@ -194,6 +202,12 @@ def response_of(answer: Answer, scope: Scope) -> Response:
     return response
 
 
+def _root_of(app: object) -> str:
+    """The mount point that an app sets for itself: `FastAPI(root_path=...)`."""
+    root = getattr(app, "root_path", "")
+    return root if isinstance(root, str) else ""
+
+
 def method_of(scope: Scope) -> str:
     """The method that patterns are to match; a WebSocket's handshake is a GET."""
     return "GET" if scope["type"] == "websocket" else scope["method"]
@@ -205,15 +219,25 @@ def set_identity(scope: Scope, identity: Identity) -> None:
     scope["auth"] = Permissions(identity)
 
 
-def path_of(scope: Scope) -> str:
-    """The path below the mount point, as Starlette finds it; "" where an encoded slash makes it ambiguous."""
+def path_of(scope: Scope, root: str = "") -> str:
+    """The path below the mount point; "" where frameworks would not agree on it, which no public pattern matches.
+
+    root: the mount point that the app sets for itself, whatever the server says. Some servers put the mount point before
+    the path and others don't. Starlette takes it away at a slash only, Quart anywhere at the start, Litestar wherever it
+    first occurs; so it is either at the start and whole, or nowhere.
+    """
     path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if b"%2f" in (scope.get("raw_path") or b"").lower():
+    raw = (scope.get("raw_path") or b"").partition(b"?")[0]
+    root = root or scope.get("root_path", "")
+    if raw and (b"%2f" in raw.lower() or unquote(raw) != path):
         return ""
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        path = path[len(root) :]
-    return path or "/"
+    if root in ("", "/"):
+        return path or "/"
+    if not root.startswith("/") or root.endswith("/"):
+        return ""
+    if path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :] or "/"
+    return "" if root in path else path
 
 
 def take_authorization(scope: Scope) -> list[bytes]:

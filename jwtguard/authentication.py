@@ -83,7 +83,7 @@ class Authenticator:
             return good.identity
         digest = digest_of(token)
         entry = self._verified(token, digest)
-        self._registry.look()
+        yield from self._registry.looked()
         try:
             return (yield from self._admitted(digest, entry)).identity
         except StoreUnavailable:
@@ -125,9 +125,10 @@ class Authenticator:
         if verdict is None:
             raise StoreUnavailable("the store is behind, and didn't take over a newer generation")
         entry = self._on_lease(entry, lease, verdict, asked_at)
-        self._registry.table.put(digest, entry)
-        if needs_touch(verdict.session, self._moment(lease), access.generation):
+        if not needs_touch(verdict.session, self._moment(lease), access.generation) or (
             yield from self._touch(access, verdict.session, lease)
+        ):
+            self._registry.table.put(digest, entry)
         return entry
 
     def _verdict(self, access: Access, since: int) -> Flow[tuple[Lease, _Verdict]]:
@@ -172,20 +173,28 @@ class Authenticator:
         identity = entry.identity if scopes == entry.identity.scopes else self._identity(entry.access, scopes)
         return entry.admitted(lease, identity, asked_at + verdict.remaining / 1000)
 
-    def _touch(self, access: Access, session: SessionRecord, lease: Lease) -> Flow[None]:
+    def _touch(self, access: Access, session: SessionRecord, lease: Lease) -> Flow[bool]:
         """Write down the use, once per lease and generation. What merely says when is dropped if others write; a first use
-        is not, since replays are judged by it. The answer depends on neither: the store admitted the token.
+        is not, since replays are judged by it. This request's answer depends on neither: the store admitted the token.
+
+        Answers whether the token may be recalled from now on, and so be used without another touch: not before its first
+        use is written down.
         """
         use = (access.session_id, access.generation)
-        if use in lease.touched:
-            return
-        lease.touched |= {use}
         is_first = access.generation == session.generation and not session.used
-        touching = partial(touch, session_id=access.session_id, generation=access.generation)
+        if use in lease.touched:
+            return not is_first or lease.touched[use]
         key = document_key(self._tokens.issuer, access.subject)
         if not is_first and self._committer.is_busy(key):
-            return
+            return True
+        lease.touched[use] = False
         try:
+            touching = partial(touch, session_id=access.session_id, generation=access.generation)
             yield from self._committer.commit(key, access.subject, touching, insist=is_first)
+            lease.touched[use] = True
         except StoreUnavailable:
-            return  # the committer has told its health, and the next lease tries again
+            return not is_first  # the committer has told its health
+        finally:
+            if is_first and not lease.touched[use]:
+                del lease.touched[use]  # for the next request to try again
+        return True

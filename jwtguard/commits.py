@@ -88,16 +88,12 @@ class Turns:
 class Committer:
     """Applies transitions to user documents.
 
-    Arguments: `timeout`, seconds for one store operation; `patience`, seconds for a whole commit; `health`, told of every
-    success and failure to write.
+    Arguments: `patience`, seconds for a whole commit; `health`, told of every success and failure to write.
     """
 
-    def __init__(
-        self, registry: Registry, policy: Policy, *, timeout: float, patience: float, clock: Clock, health: Health
-    ) -> None:
+    def __init__(self, registry: Registry, policy: Policy, *, patience: float, clock: Clock, health: Health) -> None:
         self._registry = registry
         self._policy = policy
-        self._timeout = timeout
         self._patience = patience
         self._clock = clock
         self._health = health
@@ -112,6 +108,7 @@ class Committer:
 
         Answers its step. With `insist` off, a step that loses its race is dropped. Raises StoreUnavailable.
         """
+        self._health.check()
         deadline = self._clock.monotonic() + self._patience
         turn = self._turns.join(key)
         try:
@@ -124,7 +121,7 @@ class Committer:
     def _attempts(
         self, key: bytes, subject: str, transition: Transition[T], deadline: float, insist: bool
     ) -> Flow[Step[T]]:
-        self._registry.look()
+        yield from self._registry.looked()
         yield from self._registry.know_everyone()
         moment: Moment | None = None
         attempt = 0
@@ -160,7 +157,6 @@ class Committer:
         return Moment(loaded.now, self._policy).not_before(document)
 
     def _save(self, key: bytes, expected: bytes | None, document: Document, ends: bool) -> Flow[bool]:
-        self._health.check()
         try:
             saved: bool = yield Save(
                 key,
@@ -169,7 +165,6 @@ class Committer:
                 version=secrets.token_bytes(VERSION_BYTES),
                 expires_at=keep_until(document, self._policy),
                 ends=ends,
-                timeout=self._timeout,
             )
         except StoreError as error:
             self._health.failed(error)

@@ -7,7 +7,7 @@ here, and only when it is wanted.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Final
 
 from .model import ANONYMOUS, Device, Identity
@@ -16,6 +16,7 @@ __all__ = [
     "IDENTITY",
     "NO_STORE",
     "REQUEST",
+    "begin",
     "current_device",
     "current_identity",
     "forbid_storing",
@@ -31,6 +32,12 @@ LONGEST_ADDRESS: Final = 64
 
 REQUEST: ContextVar[MutableMapping[str, Any] | None] = ContextVar("jwtguard_request", default=None)
 """The ASGI scope or WSGI environ of the current request."""
+
+
+def begin(request: MutableMapping[str, Any]) -> Token[MutableMapping[str, Any] | None]:
+    """A request is served from here on, perhaps by a second app after the first has declined it."""
+    request.pop(OVER, None)
+    return REQUEST.set(request)
 
 
 def forget(request: MutableMapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ Nothing here opens, reads or starts anything: the first use does.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from .authentication import Authenticator
 from .clock import Clock
 from .commits import Committer
 from .document import everyone_key
+from .errors import ConfigError
 from .health import Health
 from .keys import Keyring
 from .model import Event
@@ -25,9 +27,14 @@ from .settings import Settings
 from .stores.base import Pushed, Watched
 from .tokens import Tokens, text_of_id
 
-__all__ = ["Core", "Hooks"]
+__all__ = ["Core", "Hooks", "patience_of"]
 
 logger = logging.getLogger("jwtguard")
+
+_ALARMING: Final = {
+    "refresh_reused": "an older refresh token came back, which looks like theft; it is",
+    "store_behind": "the store has lost writes; shown by a token",
+}
 
 PATIENCE: Final = 8
 """One request waits for as many store timeouts at most, whatever it does."""
@@ -46,11 +53,23 @@ class Hooks:
     on_event: Callable[[Event], None] | None = None
     on_error: Callable[[Exception, dict[str, Any]], dict[str, Any] | None] | None = None
 
+    def check(self, *, asynchronous: bool) -> None:
+        """That each can be called where it will be. Raises ConfigError."""
+        for name in ("claims_loader", "on_event", "on_error"):
+            hook = getattr(self, name)
+            if hook is not None and not callable(hook):
+                raise ConfigError(f"{name} is of type {type(hook).__name__}: expected a function")
+            if inspect.iscoroutinefunction(hook) and not (asynchronous and name == "claims_loader"):
+                raise ConfigError(f"{name} is an async function: expected a plain one, since nothing awaits it")
+
     def tell(self, name: str, subject: str = "", session_id: bytes | None = None) -> None:
-        """Raise an event. What goes wrong in the app's own hook is logged, and changes no answer."""
+        """Raise an event, and log it if somebody should look into it. What goes wrong in the app's own hook is logged, and
+        changes no answer."""
+        event = Event(name, subject, None if session_id is None else text_of_id(session_id))
+        if name in _ALARMING:
+            logger.warning("%s: %s of %a", name, _ALARMING[name], subject)
         if self.on_event is None:
             return
-        event = Event(name, subject, None if session_id is None else text_of_id(session_id))
         try:
             self.on_event(event)
         except Exception:  # another party's code, after the fact that it is told of
@@ -68,13 +87,12 @@ class Core:
         self.hooks = hooks
         self.rules = Rules(settings.public, settings.rules)
         policy = _policy(settings)
-        patience = max(SHORTEST_PATIENCE, PATIENCE * settings.store_timeout)
+        patience = patience_of(settings)
         tokens = _tokens(settings, keys, clock)
         self.registry = _registry(settings, store, clock, hooks, patience)
         committer = Committer(
             self.registry,
             policy,
-            timeout=settings.store_timeout,
             patience=patience,
             clock=clock,
             health=Health("be written", hooks.tell, clock.monotonic),
@@ -100,6 +118,11 @@ class Core:
         )
 
 
+def patience_of(settings: Settings) -> float:
+    """Seconds that one request waits for the store at most, whatever it does."""
+    return max(SHORTEST_PATIENCE, PATIENCE * settings.store_timeout)
+
+
 def _tokens(settings: Settings, keys: Keyring | None, clock: Clock) -> Tokens:
     return Tokens(
         Keyring.from_secrets([settings.secret, *settings.secret_fallbacks], settings.algorithm) if keys is None else keys,
@@ -118,7 +141,6 @@ def _registry(settings: Settings, store: object, clock: Clock, hooks: Hooks, pat
         ttl=_lease_ttl(settings, settings.cache_ttl),
         longest=_lease_ttl(settings, LONGEST),
         size=settings.cache_size,
-        timeout=settings.store_timeout,
         patience=patience,
         clock=clock,
         health=Health("be read", hooks.tell, clock.monotonic),

@@ -11,11 +11,10 @@ Exactly these method and path pairs are served:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
-
-import msgspec
 
 from .answers import NO_CONTENT, Answer, answer_json, answer_to
 from .context import set_identity
@@ -61,12 +60,6 @@ _ROUTES: Final = (
     Endpoint("DELETE", "/sessions/{id}", "end_one", "End one of your sessions", 204),
 )
 _METHODS: Final = frozenset(endpoint.method for endpoint in _ROUTES)
-
-
-class _Body(msgspec.Struct):
-    """A JSON body; members that a client adds (grant_type, say) are of no interest here."""
-
-    refresh_token: str | None = None
 
 
 class Endpoints:
@@ -194,7 +187,7 @@ def _refresh_token(request: EndpointRequest) -> str | None:
         raise RequestInvalid("expected a body of application/json or application/x-www-form-urlencoded")
     try:
         found = read(request.body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         found = None
     if found is None:  # raised out here, so that nothing of the body ends up in a log by way of a cause or a context
         raise RequestInvalid("the body can't be read")
@@ -204,8 +197,19 @@ def _refresh_token(request: EndpointRequest) -> str | None:
 
 
 def _of_json(body: bytes) -> list[str]:
-    token = msgspec.json.decode(body, type=_Body).refresh_token
-    return [] if token is None else [token]
+    pairs = json.loads(body.decode(), object_pairs_hook=_Members)
+    if not isinstance(pairs, _Members):
+        raise ValueError
+    tokens = [value for name, value in pairs if name == "refresh_token" and value is not None]
+    for token in tokens:
+        if not isinstance(token, str):
+            raise ValueError
+        token.encode()  # fails for a lone surrogate, which is no text
+    return tokens
+
+
+class _Members(list[tuple[str, Any]]):
+    """A JSON object as it is written, with what comes twice. What a client adds (grant_type, say) is of no interest."""
 
 
 def _of_form(body: bytes) -> list[str]:

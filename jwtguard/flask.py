@@ -24,7 +24,7 @@ from .endpoints import Endpoint, Endpoints
 from .errors import ConfigError, JWTGuardError
 from .flow import Flow
 from .gate import Gate
-from .guard import Guard, take_arguments
+from .guard import Guard, GuardMethods, take_arguments
 from .model import ANONYMOUS, Identity
 from .settings import Settings
 from .wsgi import admit, remove_forged, response_of, serve, set_identity
@@ -58,7 +58,7 @@ def current_identity() -> Identity:
     return identity
 
 
-class JWTGuard(Guard):
+class JWTGuard(GuardMethods):
     """A Guard for Flask apps. Its methods work within an app context, for the guard of that app.
 
     Arguments: `app`, to be guarded at once; `arguments`, those of `Guard.from_env`. A value in `app.config` under
@@ -78,6 +78,8 @@ class JWTGuard(Guard):
     def init_app(self, app: Flask) -> None:
         """Guard an app. Raises ConfigError for bad settings, for an app that is guarded already, and for a route that takes
         the place of an endpoint: one that is added later raises it where it is added."""
+        if not isinstance(app, Flask):
+            raise ConfigError(f"init_app takes a Flask app, not {type(app).__name__}")
         if "jwtguard" in app.extensions:
             raise ConfigError("this Flask app is guarded already: call init_app once")
         settings = self._arguments | {
@@ -145,7 +147,7 @@ class _Guarded:
         set_identity(environ, identity, self._guard.settings.remote_user)
 
     def _serve(self, endpoint: Endpoint, session_id: str = "") -> Response:
-        return response_of(serve(self._guard, self._endpoints, (endpoint, session_id), request.environ), Response)
+        return response_of(serve(self._guard, self._endpoints, (endpoint, session_id), request.environ, request), Response)
 
     def _handle(self, error: JWTGuardError) -> ResponseReturnValue:
         """Answer an error for which the app has no handler, be it for the class or for the status."""

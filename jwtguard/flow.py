@@ -2,7 +2,8 @@
 
 A flow is a generator that yields what it needs (a load, a save, its turn) and is sent the result. It never waits, so it is
 written once for both colours, and tests run it with `next` and `send`. `run` and `arun` only wait: they perform each need,
-send its result back, and throw its error in. A need knows how to be performed in both colours, and nothing else does.
+send its result back, and throw its error in. A need knows how to be performed in both colours, and nothing else does. How
+long a store may take is the store's own matter, or its adapter's.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from .errors import StoreError, StoreUnavailable
+from .errors import StoreUnavailable
 from .stores.base import AsyncStore, Loaded, Store
 
-__all__ = ["Call", "Flow", "Load", "Need", "Pause", "Save", "Wait", "arun", "run"]
+__all__ = ["Apart", "Call", "Flow", "Load", "Need", "Pause", "Save", "Wait", "arun", "run"]
 
 T = TypeVar("T")
 
@@ -67,21 +68,20 @@ async def arun(flow: Flow[T], store: AsyncStore) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A load from the store, within `timeout` seconds. Gives Loaded, raises StoreError."""
+    """A load from the store. Gives Loaded, raises StoreError."""
 
     key: bytes
-    timeout: float
 
     def perform(self, store: Store) -> Loaded:
         return store.load(self.key)
 
     async def aperform(self, store: AsyncStore) -> Loaded:
-        return await _within(self.timeout, store.load(self.key))
+        return await store.load(self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """A compare-and-swap in the store, within `timeout` seconds. Gives bool, raises StoreError."""
+    """A compare-and-swap in the store. Gives bool, raises StoreError."""
 
     key: bytes
     data: bytes
@@ -89,13 +89,12 @@ class Save:
     version: bytes
     expires_at: int
     ends: bool
-    timeout: float
 
     def perform(self, store: Store) -> bool:
         return store.save(self.key, self.data, **self._terms())
 
     async def aperform(self, store: AsyncStore) -> bool:
-        return await _within(self.timeout, store.save(self.key, self.data, **self._terms()))
+        return await store.save(self.key, self.data, **self._terms())
 
     def _terms(self) -> dict[str, Any]:
         return {
@@ -148,6 +147,21 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """A call that may wait for a disk, and so is not made on an event loop."""
+
+    function: Callable[[], None]
+
+    def perform(self, store: Store) -> None:
+        del store
+        self.function()
+
+    async def aperform(self, store: AsyncStore) -> None:
+        del store
+        await asyncio.to_thread(self.function)
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A call of a user's hook; one that gives an awaitable is awaited, where that is possible."""
 
@@ -167,11 +181,3 @@ class Call:
         del store
         result = self.function(*self.arguments)
         return await result if inspect.isawaitable(result) else result
-
-
-async def _within(timeout: float, answer: Awaitable[T]) -> T:
-    try:
-        async with asyncio.timeout(timeout):
-            return await answer
-    except TimeoutError as error:
-        raise StoreError(f"the store didn't answer within {timeout:g} s") from error

@@ -6,6 +6,7 @@ identity or an error. `recall` is the warm path: it answers only what is known t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from .bearer import BEFORE_TOKEN, read_bearer
@@ -17,8 +18,11 @@ from .model import ANONYMOUS, Identity
 __all__ = ["Gate", "check_scopes", "is_preflight"]
 
 _SAFE = frozenset({"GET", "HEAD"})
-_PREFLIGHT = ("ORIGIN", "ACCESS_CONTROL_REQUEST_METHOD")
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^\s/?#@\\]+")
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NEVER_IN_PREFLIGHT = (
+    "AUTHORIZATION",
+    "CONTENT_TYPE",
     "COOKIE",
     "TRANSFER_ENCODING",
     "X_HTTP_METHOD",
@@ -87,10 +91,17 @@ def check_scopes(identity: Identity, required: Sequence[str]) -> None:
         raise ScopeMissing(required)
 
 
-def is_preflight(method: str, has: Callable[[str], bool]) -> bool:
-    """Whether a request without credentials is a CORS preflight (Fetch standard, section 4.8).
+def is_preflight(method: str, header: Callable[[str], str | None]) -> bool:
+    """Whether a request is a CORS preflight (Fetch standard, section 4.8).
 
-    has: whether the request has a header of this name, in upper case with underscores. What no browser puts into a
-    preflight (a cookie, a body, a header that asks for another method) makes it an ordinary request.
+    header: gives the value of a header, by its name in upper case with underscores; None where there is none. What no
+    browser puts into a preflight (credentials, a body, a header that asks for another method) makes it an ordinary request.
+    Anyone can send one, of course: who answers it answers nobody in particular.
     """
-    return method == "OPTIONS" and all(map(has, _PREFLIGHT)) and not any(map(has, _NEVER_IN_PREFLIGHT))
+    return (
+        method == "OPTIONS"
+        and _ORIGIN.fullmatch(header("ORIGIN") or "") is not None
+        and _METHOD.fullmatch(header("ACCESS_CONTROL_REQUEST_METHOD") or "") is not None
+        and header("CONTENT_LENGTH") in (None, "", "0")
+        and not any(map(header, _NEVER_IN_PREFLIGHT))
+    )

@@ -7,22 +7,23 @@ also when the task that awaits it is cancelled, so an ending that was begun is a
 from __future__ import annotations
 
 import asyncio
-import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from .clock import Clock, SystemClock
-from .core import Core, Hooks
+from .core import Core, Hooks, patience_of
+from .errors import ConfigError
 from .flow import Flow, arun, run
 from .keys import Keyring
 from .model import Coherence, Device, Event, Identity, Session, TokenPair
 from .operations import ClaimsLoader
 from .settings import Settings
 from .stores import open_store
-from .stores.adapters import InThreads, OnLoop
-from .stores.base import AsyncStore, Paired, Store
+from .stores.adapters import InThreads, OnLoop, Within
+from .stores.base import AsyncStore, Paired, Store, check_store, is_async
 from .tokens import bearer_text
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .wsgi import JWTGuardMiddleware as WSGIMiddleware
     from .wsgi import WSGIApp
 
-__all__ = ["AsyncGuard", "Guard", "take_arguments"]
+__all__ = ["AsyncGuard", "Guard", "GuardMethods", "take_arguments"]
 
 T = TypeVar("T")
 
@@ -40,57 +41,18 @@ Moment = float | datetime
 ErrorHook = Callable[[Exception, dict[str, Any]], dict[str, Any] | None]
 
 
-class Guard:
-    """Guards a WSGI app, and gives its views the user's sessions. All methods block, and may be called from any thread.
-
-    Arguments: `settings`, read from the environment if left out; `store`, in place of the one that the settings name;
-    `keys`, in place of theirs; `clock`, for tests; and the hooks `claims_loader`, `on_event`, `on_error` (see
-    `jwtguard.core.Hooks`).
-
-    Raises ConfigError at construction if anything is wrong with the settings. Connects at first use.
-    """
-
-    def __init__(
-        self,
-        settings: Settings | None = None,
-        *,
-        store: Store | None = None,
-        keys: Keyring | None = None,
-        clock: Clock | None = None,
-        claims_loader: ClaimsLoader | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        on_error: ErrorHook | None = None,
-    ) -> None:
-        clock = SystemClock() if clock is None else clock
-        settings = Settings.from_env() if settings is None else settings
-        if store is None:
-            store = open_store(settings.store, timeout=settings.store_timeout, clock=clock)
-        self._store = store
-        hooks = Hooks(claims_loader, on_event, on_error)
-        self._core = Core(settings, store=self._store, keys=keys, clock=clock, hooks=hooks)
-
-    @classmethod
-    def from_env(cls, **overrides: Any) -> Guard:
-        """A guard by the environment's `JWTGUARD_…` variables. `overrides` win over them: a setting by its name in lower
-        case (`public="/login"`), or any argument of the class. Raises ConfigError."""
-        arguments = take_arguments(overrides)
-        return cls(Settings.from_env(**overrides), **arguments)
+class GuardMethods(ABC):
+    """What a blocking guard can do, wherever its parts are. All methods block, and may be called from any thread."""
 
     @property
+    @abstractmethod
     def core(self) -> Core:
         """The guard's parts: for the faces."""
-        return self._core
 
     @property
     def settings(self) -> Settings:
         """The settings that this guard goes by."""
         return self.core.settings
-
-    def wrap(self, app: WSGIApp) -> WSGIMiddleware:
-        """The guarded app, under a name of its own: `application = guard.wrap(app)`."""
-        from .wsgi import JWTGuardMiddleware  # the one import upwards, so that one line is enough to guard an app
-
-        return JWTGuardMiddleware(app, self)
 
     def login(
         self,
@@ -176,32 +138,91 @@ class Guard:
         """The user's active sessions, newest first, as the store has them now. Raises StoreUnavailable."""
         return self.perform(self.core.operations.sessions(subject))
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of connections and threads. May be called twice, and the guard used again."""
-        self._core.registry.close()
-        self._store.close()
 
     def coherence(self) -> Coherence:
         """How soon an ending elsewhere is seen by this process, as things are."""
         return self.core.registry.coherence()
 
+    @abstractmethod
     def perform(self, flow: Flow[T]) -> T:
         """Run a flow to its end: for the faces and the endpoints."""
+
+
+class Guard(GuardMethods):
+    """Guards a WSGI app, and gives its views the user's sessions. All methods block, and may be called from any thread.
+
+    Arguments: `settings`, read from the environment if left out; `store`, in place of the one that the settings name;
+    `keys`, in place of theirs; `clock`, for tests; and the hooks `claims_loader`, `on_event`, `on_error` (see
+    `jwtguard.core.Hooks`).
+
+    Raises ConfigError at construction if anything is wrong with the settings. Connects at first use.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        store: Store | None = None,
+        keys: Keyring | None = None,
+        clock: Clock | None = None,
+        claims_loader: ClaimsLoader | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_error: ErrorHook | None = None,
+    ) -> None:
+        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error))
+        parts.hooks.check(asynchronous=False)
+        if is_async(parts.store):
+            raise ConfigError("the store is async, and a Guard's calls block: use an AsyncGuard, or a blocking store")
+        self._store: Store = parts.store
+        self._core = parts.core(keys)
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Guard:
+        """A guard by the environment's `JWTGUARD_…` variables. `overrides` win over them: a setting by its name in lower
+        case (`public="/login"`), or any argument of the class. Raises ConfigError."""
+        arguments = take_arguments(overrides)
+        return cls(Settings.from_env(**overrides), **arguments)
+
+    @property
+    def core(self) -> Core:
+        return self._core
+
+    def wrap(self, app: WSGIApp) -> WSGIMiddleware:
+        """The guarded app, under a name of its own: `application = guard.wrap(app)`."""
+        from .wsgi import JWTGuardMiddleware  # the one import upwards, so that one line is enough to guard an app
+
+        return JWTGuardMiddleware(app, self)
+
+    def close(self) -> None:
+        self._core.registry.close()
+        self._store.close()
+
+    def perform(self, flow: Flow[T]) -> T:
         return run(flow, self._store)
 
 
-class _View(Guard):
+class _View(GuardMethods):
     """An AsyncGuard's blocking side: its parts and its registry, with a blocking store."""
 
     def __init__(self, core: Core, store: Store) -> None:
         self._core = core
         self._store = store
 
+    @property
+    def core(self) -> Core:
+        return self._core
+
+    def close(self) -> None:
+        self._store.close()
+
     def perform(self, flow: Flow[T]) -> T:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return super().perform(flow)
+            return run(flow, self._store)
         flow.close()
         raise RuntimeError("guard.sync blocks, and this is an event loop's thread: await the method of the guard itself")
 
@@ -223,13 +244,10 @@ class AsyncGuard:
         on_event: Callable[[Event], None] | None = None,
         on_error: ErrorHook | None = None,
     ) -> None:
-        clock = SystemClock() if clock is None else clock
-        settings = Settings.from_env() if settings is None else settings
-        if store is None:
-            store = open_store(settings.store, timeout=settings.store_timeout, clock=clock)
-        self._store, self._blocking = _both_colours(store)
-        hooks = Hooks(claims_loader, on_event, on_error)
-        self.core = Core(settings, store=store, keys=keys, clock=clock, hooks=hooks)
+        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error))
+        parts.hooks.check(asynchronous=True)
+        self._store, self._blocking = parts.both_colours()
+        self.core = parts.core(keys)
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -244,7 +262,7 @@ class AsyncGuard:
         return self.core.settings
 
     @property
-    def sync(self) -> Guard:
+    def sync(self) -> GuardMethods:
         """The same guard for code that blocks: `def` views, scripts. Not for an event loop's own thread."""
         return _View(self.core, self._blocking)
 
@@ -316,12 +334,9 @@ class AsyncGuard:
 
     async def close(self) -> None:
         """As `Guard.close`."""
-        await asyncio.to_thread(self._close_blocking)
+        await asyncio.to_thread(self.core.registry.close)
         await self._store.close()
-
-    def _close_blocking(self) -> None:
-        self.core.registry.close()
-        self._blocking.close()
+        await asyncio.to_thread(self._blocking.close)
 
     def coherence(self) -> Coherence:
         """As `Guard.coherence`. Not awaited: it waits for nothing."""
@@ -344,15 +359,34 @@ class AsyncGuard:
             task.exception()  # an abandoned one's error has been told to the health, and nobody else waits for it
 
 
-def _both_colours(store: Store | AsyncStore) -> tuple[AsyncStore, Store]:
-    """The store for code that awaits, and for code that blocks."""
-    if isinstance(store, Paired):
-        return store.awaited(), cast("Store", store)
-    if inspect.iscoroutinefunction(store.load):
-        awaited = cast("AsyncStore", store)
-        return awaited, OnLoop(awaited)
-    blocking = cast("Store", store)
-    return InThreads(blocking), blocking
+class _Parts:
+    """What a guard of either colour is made of. Raises ConfigError for what can't be used."""
+
+    def __init__(self, settings: Settings | None, store: object, clock: Clock | None, hooks: Hooks) -> None:
+        self.clock = SystemClock() if clock is None else clock
+        self.settings = Settings.from_env() if settings is None else settings
+        self.hooks = hooks
+        if not isinstance(self.settings, Settings):
+            raise ConfigError(
+                f"settings is of type {type(settings).__name__}: expected a Settings. from_env takes each by keyword"
+            )
+        if store is None:
+            store = open_store(self.settings.store, timeout=self.settings.store_timeout, clock=self.clock)
+        check_store(store)
+        self.store: Any = store
+
+    def core(self, keys: Keyring | None) -> Core:
+        return Core(self.settings, store=self.store, keys=keys, clock=self.clock, hooks=self.hooks)
+
+    def both_colours(self) -> tuple[AsyncStore, Store]:
+        """The store for code that awaits, and for code that blocks."""
+        timeout = self.settings.store_timeout
+        if is_async(self.store):
+            return Within(self.store, timeout), OnLoop(self.store, timeout=timeout)
+        blocking: Store = self.store
+        if isinstance(blocking, Paired):
+            return Within(blocking.awaited(), timeout), blocking
+        return InThreads(blocking, patience=patience_of(self.settings)), blocking
 
 
 _ARGUMENTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,23 @@ from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
+from .model import Device, Identity
 from .tokens import DEEPEST, RESERVED_CLAIMS, is_subject, is_too_deep
 
-__all__ = ["checked_claims", "checked_scopes", "checked_subject", "milliseconds"]
+__all__ = [
+    "checked_claims",
+    "checked_device",
+    "checked_identity",
+    "checked_limit",
+    "checked_scopes",
+    "checked_subject",
+    "milliseconds",
+    "takes",
+]
 
 LONGEST_SCOPES: Final = 1024
+LONGEST_DEVICE: Final = 64
+"""Characters of a device's name, and of its address."""
 
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
@@ -69,6 +82,54 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def checked_limit(limit: int | None, most: int) -> int | None:
+    """A limit of sessions, or None. Raises TypeError, ValueError."""
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"limit is an int, and not {type(limit).__name__}")
+    if not 1 <= limit <= most:
+        raise ValueError(f"limit is {limit}: expected 1 to {most}")
+    return limit
+
+
+def checked_identity(identity: Identity) -> Identity:
+    """An identity, and not a subject. Raises TypeError."""
+    if not isinstance(identity, Identity):
+        raise TypeError(
+            f"an Identity is expected (of the current request, or of guard.authenticate), and not {type(identity).__name__}"
+        )
+    return identity
+
+
+def checked_device(device: Device | None) -> Device | None:
+    """A device whose name and address are short and printable, or None. Raises TypeError."""
+    if device is None:
+        return None
+    if not isinstance(device, Device):
+        raise TypeError(f"device is a jwtguard.Device, and not {type(device).__name__}")
+    return Device(_printable(device.name), device.user_agent, _printable(device.ip or "") or None)
+
+
+def _printable(text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"a device's name and ip are strings, and not {type(text).__name__}")
+    return "".join(character for character in text[:LONGEST_DEVICE] if character.isprintable())
+
+
+def takes(app: object, count: int) -> bool:
+    """Whether something can be called with so many arguments, as far as can be told."""
+    if not callable(app):
+        return False
+    try:
+        inspect.signature(app).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it is written in C, and tells nothing
+        return True
+    return True
+
+
 def milliseconds(moment: float | datetime | None) -> int | None:
     """Seconds since the epoch, or an aware datetime, in ms. Raises ValueError for a naive datetime, NaN and infinities."""
     if isinstance(moment, datetime):
@@ -77,6 +138,8 @@ def milliseconds(moment: float | datetime | None) -> int | None:
         moment = moment.timestamp()
     if moment is None:
         return None
+    if isinstance(moment, bool) or not isinstance(moment, int | float):
+        raise TypeError(f"a time is a number of seconds or a datetime, and not {type(moment).__name__}")
     if not isfinite(moment):
         raise ValueError("a time is a finite number of seconds")
     return int(moment * 1000)

@@ -22,11 +22,19 @@ from .context import current_device, current_identity, forbid_storing
 from .document import MAX_SESSIONS, Reason, SessionRecord, document_key, everyone_key
 from .errors import LimitReached, RefreshReused, RefreshSuperseded, TokenInvalid
 from .flow import Call, Flow
-from .inputs import checked_claims, checked_scopes, checked_subject, milliseconds
+from .inputs import (
+    checked_claims,
+    checked_device,
+    checked_identity,
+    checked_limit,
+    checked_scopes,
+    checked_subject,
+    milliseconds,
+)
 from .model import Device, Identity, Session, TokenPair
 from .policy import Ended, Moment, Policy, Superseded, active_sessions, why_over
 from .registry import Registry
-from .tokens import ID_BYTES, LATEST, Refresh, Tokens, bearer_text, id_of_text, text_of_id
+from .tokens import CLOCK_SKEW, ID_BYTES, LATEST, Refresh, Tokens, bearer_text, id_of_text, text_of_id
 from .transitions import (
     FIRST_GENERATION,
     Denied,
@@ -101,19 +109,19 @@ class Operations:
     ) -> Flow[TokenPair]:
         """Open a session within the limit. See `Guard.login`."""
         user = checked_subject(subject)
-        custom = yield from self._claims(user, checked_claims(claims or {}))
-        if limit is not None and not 1 <= limit <= MAX_SESSIONS:
-            raise ValueError(f"limit is {limit}: expected 1 to {MAX_SESSIONS}")
         presented = current_identity()
         replaced = self._replaced(user, replace, presented)
-        session = self._new_session(checked_scopes(scopes), device or current_device())
+        session = self._new_session(checked_scopes(scopes), checked_device(device) or current_device())
+        allowed = checked_limit(limit, MAX_SESSIONS) or self._policy.max_sessions
+        proved_at = milliseconds(authenticated_at)
+        custom = yield from self._claims(user, checked_claims(claims or {}))
         self._check_that_it_fits(user, session, custom)
         opening = partial(
             open_session,
             session=session,
-            limit=limit or self._policy.max_sessions,
+            limit=allowed,
             replaces=replaced,
-            authenticated_at=milliseconds(authenticated_at),
+            authenticated_at=proved_at,
         )
         step = yield from self._commit(user, opening)
         if isinstance(step.outcome, Denied):
@@ -130,7 +138,7 @@ class Operations:
     def _replaced(self, user: str, replace: str | None, presented: Identity) -> bytes | None:
         """The session to end in the same step: the one asked for, or the one whose token came with this request."""
         if replace is not None:
-            if (session_id := id_of_text(replace)) is None:
+            if (session_id := id_of_text(replace) if isinstance(replace, str) else None) is None:
                 raise ValueError("replace is not a session id: expected 22 characters, as Session.id has them")
             return session_id
         return id_of_text(presented.session_id) if presented.subject == user else None
@@ -148,8 +156,8 @@ class Operations:
             used=False,
             retired=(),
             scopes=scopes,
-            device=device.name[:64],
-            ip=(device.ip or "")[:64],
+            device=device.name,
+            ip=device.ip or "",
         )
 
     def _limit_reached(self, user: str, denied: Denied) -> LimitReached:
@@ -162,15 +170,20 @@ class Operations:
         """Answer a refresh token. See `Guard.refresh`."""
         asked = self._tokens.read_refresh(bearer_text(refresh_token))
         custom = yield from self._claims(asked.subject, asked.claims)
-        known = device or current_device()
+        if self._claims_loader is not None:  # else they are those of the login, which did fit
+            self._check_that_it_fits(asked.subject, self._new_session((), Device()), custom)
+        known = checked_device(device) or current_device()
         rotating = partial(
             rotate,
             session_id=asked.session_id,
             generation=asked.generation,
             key_id=self._tokens.keyring.signing.id,
-            device=(known.name[:64], (known.ip or "")[:64]) if known.name or known.ip else None,
+            device=(known.name, known.ip or "") if known.name or known.ip else None,
         )
-        step = yield from self._commit(asked.subject, rotating)
+        try:
+            step = yield from self._commit(asked.subject, rotating)
+        finally:  # the older access token is good for its grace from now on, and not for what is left of a lease
+            self._registry.ended(document_key(self._issuer, asked.subject))
         return self._answer_refresh(asked, step.outcome, custom)
 
     def _answer_refresh(self, asked: Refresh, outcome: Rotated | Reused | Superseded | Ended, custom: _Claims) -> TokenPair:
@@ -191,7 +204,7 @@ class Operations:
 
     def _pair(self, user: str, session: SessionRecord, custom: _Claims) -> TokenPair:
         """The tokens of a session's current generation: a function of what is stored, so a retry gets the same bytes."""
-        issued_at = session.rotated_at // 1000
+        issued_at = self._issued_at(session)
         ends_at = min(session.expires_at, session.opened_at + self._policy.session_ttl) // 1000
         refresh_until = min(ends_at, issued_at + self._policy.refresh_ttl // 1000)
         access_until = min(ends_at, issued_at + self._policy.access_ttl // 1000)
@@ -210,6 +223,13 @@ class Operations:
         )
         forbid_storing()
         return TokenPair(access, refresh, self._expires_in(issued_at, access_until), text_of_id(session.id))
+
+    def _issued_at(self, session: SessionRecord) -> int:
+        """When the current generation began. A document's time doesn't go back, so after a clock was ahead and set right it
+        is ahead itself for a while; a token from the future would be refused."""
+        now = int(self._clock.time())
+        began = session.rotated_at // 1000
+        return began if began <= now + CLOCK_SKEW else now
 
     def _expires_in(self, issued_at: int, expires_at: int) -> int:
         """What is left of a token's life; while its pair may be asked for again, all of it: each answer is the same.
@@ -230,7 +250,7 @@ class Operations:
 
     def logout(self, identity: Identity) -> Flow[None]:
         """End the session of an identity; one that is over already is no error."""
-        if identity.is_authenticated:
+        if checked_identity(identity).is_authenticated:
             yield from self.revoke(identity.subject, identity.session_id)
 
     def logout_by_refresh_token(self, refresh_token: str | bytes) -> Flow[None]:
@@ -254,7 +274,7 @@ class Operations:
 
     def revoke_others(self, identity: Identity) -> Flow[int]:
         """End the user's sessions but the identity's own. Answers how many."""
-        keep = id_of_text(identity.session_id)
+        keep = id_of_text(checked_identity(identity).session_id)
         if keep is None:
             raise TokenInvalid("the anonymous identity has no sessions")
         step = yield from self._end(identity.subject, partial(end_others, keep=keep))
@@ -291,7 +311,7 @@ class Operations:
     def sessions(self, subject: object) -> Flow[list[Session]]:
         """The user's active sessions, newest first, as the store has them now."""
         user = checked_subject(subject)
-        self._registry.look()
+        yield from self._registry.looked()
         yield from self._registry.know_everyone()
         loaded = yield from self._registry.load(document_key(self._issuer, user))
         moment = Moment(loaded.now, self._policy, self._registry.everyone)

@@ -76,8 +76,6 @@ class Channel:
 
     def begin(self) -> None:
         """Listen, from the first call on."""
-        if self._listener is not None:
-            return
         with self._mutex:
             if self._listener is None:
                 self._listener = _Listener(self._store, self._ended, self._health)

@@ -56,8 +56,8 @@ class Lease:
         self.now = now
         self.everyone = everyone
         self.until = until
-        self.touched: frozenset[tuple[bytes, int]] = frozenset()
-        """The uses that were written down under it: session and generation."""
+        self.touched: dict[tuple[bytes, int], bool] = {}
+        """The uses (session and generation) that are written down under it, and whether that is done."""
 
     def lasts(self, now: float) -> bool:
         """Whether it may be relied on, if it is alive."""

@@ -27,7 +27,7 @@ from cachetools import LRUCache, TTLCache
 from .clock import Clock
 from .document import Document, decode
 from .errors import DocumentDamaged, StoreError, StoreUnavailable
-from .flow import Flow, Load, Wait
+from .flow import Apart, Flow, Load, Wait
 from .forks import renew_after_fork
 from .health import Health
 from .model import Coherence
@@ -80,10 +80,9 @@ class _Flight:
 class Registry:
     """Leases of at most `size` users and a recall table of at most `size` tokens.
 
-    Arguments: `ttl`, seconds that a lease lasts; `longest`, as long as announcements arrive; `timeout`, seconds for one
-    store operation; `patience`, seconds for all that one request may wait for; `everyone`, the store's key of what holds
-    for everyone; `watch`, the store's own, if it is `Watched`; `pushed`, the store, if it is; `health`, told of every
-    success and failure to read.
+    Arguments: `ttl`, seconds that a lease lasts; `longest`, as long as announcements arrive; `patience`, seconds for all
+    that one request may wait for; `everyone`, the store's key of what holds for everyone; `watch`, the store's own, if it
+    is `Watched`; `pushed`, the store, if it is; `health`, told of every success and failure to read.
     """
 
     def __init__(
@@ -92,7 +91,6 @@ class Registry:
         everyone: bytes,
         ttl: float,
         size: int,
-        timeout: float,
         patience: float,
         clock: Clock,
         health: Health,
@@ -104,7 +102,6 @@ class Registry:
         self._everyone_key = everyone
         self._ttl = ttl
         self._size = size
-        self._timeout = timeout
         self._patience = patience
         self._clock = clock
         self._health = health
@@ -155,6 +152,13 @@ class Registry:
         else:
             self._looks.worked()
 
+    def looked(self) -> Flow[None]:
+        """`look`, for a flow: the first look may have to make the store's file."""
+        if self._watch is not None and not self._began_to_look:
+            yield Apart(self.look)
+        else:
+            self.look()
+
     def _begin_to_look(self, watch: Watch) -> None:
         """The first look: only now does the store open anything. If it can't, the next look is the first one again."""
         with self._watching:  # a lock of its own: the store may report while it begins
@@ -163,7 +167,9 @@ class Registry:
                 self.ended(None)
                 self._look = look
                 self._began_to_look = True
-        self.look()
+            look = self._look
+        if look is not None:
+            look()
 
     def coherence(self) -> Coherence:
         """How soon an ending elsewhere is seen here, as things are."""
@@ -291,19 +297,41 @@ class Registry:
 
         What is known never goes back, so a load that is overtaken by an ending does no harm but to be loaded again.
         """
-        began, epoch = self._clock.monotonic(), self._epoch()
+        deadline = self._clock.monotonic() + self._patience
+        while not self._knows_everyone() and (now := self._clock.monotonic()) < deadline:
+            with self._mutex:
+                flight = self._flights.get(self._everyone_key)
+                waiter = flight.join() if flight is not None else None
+                flight = flight or self._take_off(self._everyone_key)
+            if waiter is None:
+                yield from self._load_everyone(flight)
+                return
+            if (failure := (yield Wait(waiter, deadline - now))) is not None:
+                raise StoreUnavailable("the load that this request waited for has failed") from failure
+
+    def _knows_everyone(self) -> bool:
+        epoch = self._epoch()
         announced = epoch is not None and epoch is self._everyone_epoch
-        if began - self._everyone_at < (self._longest if announced else self._ttl) / EVERYONE_SHARE:
-            return
-        endings = self._endings_of_all
-        loaded = yield from self.load(self._everyone_key)
-        floor = self.read(loaded.data, "").not_before
-        with self._mutex:
-            if floor > self._everyone:
-                self._everyone = floor
-                self._kill(list(self._leases), list(self._flights))
-            if endings == self._endings_of_all:
-                self._everyone_at, self._everyone_epoch = began, epoch
+        lasts = (self._longest if announced else self._ttl) / EVERYONE_SHARE
+        return self._clock.monotonic() - self._everyone_at < lasts
+
+    def _load_everyone(self, flight: _Flight) -> Flow[None]:
+        failure: StoreUnavailable | None = None
+        try:
+            began, epoch, endings = self._clock.monotonic(), self._epoch(), self._endings_of_all
+            loaded = yield from self.load(self._everyone_key)
+            floor = self.read(loaded.data, "").not_before
+            with self._mutex:
+                if floor > self._everyone:
+                    self._everyone = floor
+                    self._kill(list(self._leases), list(self._flights))
+                if endings == self._endings_of_all:
+                    self._everyone_at, self._everyone_epoch = began, epoch
+        except StoreUnavailable as error:
+            failure = error
+            raise
+        finally:
+            self._mutex.perform(partial(self._land, self._everyone_key, flight, failure))
 
     def read(self, data: bytes | None, subject: str) -> Document:
         """A document that was loaded. Raises DocumentDamaged, and logs that once a minute and user."""
@@ -320,7 +348,7 @@ class Registry:
         """A load, whose outcome the health is told of. Raises StoreUnavailable, at once if the store is known to fail."""
         self._health.check()
         try:
-            loaded: Loaded = yield Load(key, self._timeout)
+            loaded: Loaded = yield Load(key)
         except StoreError as error:
             self._health.failed(error)
             raise

@@ -44,6 +44,8 @@ __all__ = ["VARIABLES", "Settings", "Variable"]
 
 PREFIX: Final = "JWTGUARD_"
 LARGEST_FILE: Final = 64 * 1024
+LONGEST_TOKEN: Final = 15 * 1024
+"""A longer one would not fit into a body for the refresh endpoint."""
 SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 """The shortest secret for each algorithm: as long as the hash (RFC 7518 section 3.2)."""
 MAKE_ONE: Final = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -217,7 +219,7 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
                 value=None,
             ),
             _row("leeway", duration(0, 300), "0s", "clock skew allowed when a token expires"),
-            _row("max_token", whole(256, 65_536), "8192", "longest token in bytes"),
+            _row("max_token", whole(256, LONGEST_TOKEN), "8192", "longest token in bytes"),
             _row(
                 "realm", matching(_REALM, "printable ASCII without quotes and backslashes"), "jwtguard", "in the challenge"
             ),

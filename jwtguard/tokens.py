@@ -230,6 +230,8 @@ class Tokens:
 
 def bearer_text(token: str | bytes) -> bytes:
     """A token as bytes; text that isn't ASCII becomes bytes that no token consists of."""
+    if not isinstance(token, str | bytes):
+        raise TypeError(f"a token is a str, and not {type(token).__name__}")
     return token.encode("utf-8", "replace") if isinstance(token, str) else token
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from urllib.parse import urlencode
 
 from .answers import Answer
 from .context import IDENTITY, NO_STORE, REQUEST
@@ -16,10 +18,11 @@ from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
 from .gate import Gate, is_preflight
 from .guard import Guard
+from .inputs import takes
 from .model import ANONYMOUS, Identity
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
+    from werkzeug.wrappers import Request, Response
 
 __all__ = ["JWTGuardMiddleware", "WSGIApp"]
 
@@ -28,6 +31,7 @@ StartResponse: TypeAlias = Callable[..., Any]
 WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 R = TypeVar("R", bound="Response")
 
+_NOT_PREFIXED: Final = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
 _FORGED: Final = ("HTTP_REMOTE_USER", "HTTP_REMOTE.USER", "HTTP_JWTGUARD_IDENTITY", "HTTP_JWTGUARD.IDENTITY")
 
 
@@ -41,6 +45,11 @@ class JWTGuardMiddleware:
     def __init__(self, app: WSGIApp, guard: Guard) -> None:
         if not isinstance(guard, Guard):
             raise ConfigError(f"a WSGI app is guarded by a Guard, not by {type(guard).__name__}")
+        if not takes(app, 2):
+            raise ConfigError(
+                f"a Guard wraps a WSGI app, which takes (environ, start_response); {type(app).__name__} doesn't. "
+                "Is it an ASGI app? Then use an AsyncGuard"
+            )
         self._app = app
         self._guard = guard
         self._gate = Gate(guard.core)
@@ -146,7 +155,7 @@ def admit(guard: Guard, gate: Gate, environ: Environ) -> Identity:
     authorization = environ.get("HTTP_AUTHORIZATION")
     method = environ["REQUEST_METHOD"]
     if authorization is None:
-        if is_preflight(method, lambda name: f"HTTP_{name}" in environ):
+        if is_preflight(method, partial(_header, environ)):
             return ANONYMOUS
         return guard.perform(gate.admit(method, path_of(environ), ()))
     value = authorization.encode("latin-1", "replace")
@@ -158,14 +167,21 @@ def admit(guard: Guard, gate: Gate, environ: Environ) -> Identity:
     return identity
 
 
-def serve(guard: Guard, endpoints: Endpoints, found: tuple[Endpoint, str], environ: Environ) -> Answer:
-    """The answer to a request for an endpoint."""
+def _header(environ: Environ, name: str) -> str | None:
+    value: str | None = environ.get(name if name in _NOT_PREFIXED else f"HTTP_{name}")
+    return value
+
+
+def serve(
+    guard: Guard, endpoints: Endpoints, found: tuple[Endpoint, str], environ: Environ, request: Request | None = None
+) -> Answer:
+    """The answer to a request for an endpoint. `request`: what has the body if it may have been read already."""
     endpoint, session_id = found
     try:
-        request = _endpoint_request(endpoint, session_id, environ)
+        asked = _endpoint_request(endpoint, session_id, environ, request)
     except RequestInvalid as error:
         return endpoints.refuse(error, endpoint)
-    return guard.perform(endpoints.answer(endpoint, request))
+    return guard.perform(endpoints.answer(endpoint, asked))
 
 
 def respond(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -207,23 +223,23 @@ def path_of(environ: Environ) -> str:
         return ""
 
 
-def _endpoint_request(endpoint: Endpoint, session_id: str, environ: Environ) -> EndpointRequest:
+def _endpoint_request(endpoint: Endpoint, session_id: str, environ: Environ, request: Request | None) -> EndpointRequest:
     authorization = environ.get("HTTP_AUTHORIZATION")
     return EndpointRequest(
         authorization=() if authorization is None else (authorization.encode("latin-1", "replace"),),
         query=environ.get("QUERY_STRING", ""),
         content_type=environ.get("CONTENT_TYPE", ""),
-        body=_body(environ) if endpoint.reads_body else b"",
+        body=_body(environ, request) if endpoint.reads_body else b"",
         session_id=session_id,
     )
 
 
-def _body(environ: Environ) -> bytes:
+def _body(environ: Environ, request: Request | None) -> bytes:
     """The request's body. Raises BodyTooLarge, RequestInvalid."""
+    from werkzeug import wrappers
     from werkzeug.exceptions import RequestEntityTooLarge
-    from werkzeug.wrappers import Request
 
-    request = Request(environ)
+    request = wrappers.Request(environ) if request is None else request
     request.max_content_length = MAX_BODY + 1  # a body that reaches it counts as too large if its length isn't known
     try:
         body = request.get_data()
@@ -231,6 +247,8 @@ def _body(environ: Environ) -> bytes:
         raise BodyTooLarge from None
     except Exception:  # noqa: BLE001 - each server has its own for a body that breaks off or is malformed
         raise RequestInvalid("the body can't be read") from None
+    if not body and request.form:
+        body = urlencode(list(request.form.items(multi=True))).encode()  # the app has had it read as a form
     if len(body) > MAX_BODY:
         raise BodyTooLarge
     return body

@@ -166,7 +166,6 @@ class Rig:
             everyone=EVERYONE,
             ttl=ttl,
             size=size,
-            timeout=0.25,
             patience=patience,
             clock=self.clock,
             health=self.reading,
@@ -174,9 +173,7 @@ class Rig:
             pushed=pushed,
             longest=longest,
         )
-        self.committer = committer(
-            self.registry, self.policy, timeout=0.25, patience=patience, clock=self.clock, health=self.writing
-        )
+        self.committer = committer(self.registry, self.policy, patience=patience, clock=self.clock, health=self.writing)
         shared: dict[str, Any] = {
             "tokens": self.tokens,
             "registry": self.registry,

@@ -168,9 +168,8 @@ def test_an_entry_never_outlives_its_session() -> None:
 
 def test_an_entry_never_outlives_the_idle_timeout() -> None:
     rig = Rig(idle_timeout=10 * SECOND, ttl=60.0)
-    pair = rig.login()
-    rig.model.on_save = always(DOWN)  # so that no touch is written
-    rig.authenticate(pair)
+    pair = rig.logged_in()
+    rig.model.on_save = always(DOWN)  # so that no later touch is written
     rig.clock.advance(9)
     assert rig.recall(pair)
     rig.clock.advance(1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from documents import SECOND
-from rig import ALICE, DOWN, Rig, always, session_id
+from rig import ALICE, DOWN, Rig, always, nothing, once, session_id
 
 from jwtguard.errors import RefreshReused, SessionRevoked, StoreError, StoreUnavailable
 from jwtguard.flow import Pause, Save, Wait
@@ -130,18 +130,69 @@ def test_a_first_use_waits_for_its_turn(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("error", [DOWN, StoreUnavailable("gave up")])
-def test_a_touch_that_fails_refuses_nobody_and_is_not_tried_for_each_request(rig: Rig, error: Exception) -> None:
-    pair = rig.login()
+def test_a_later_touch_that_fails_refuses_nobody_and_is_not_tried_for_each_request(rig: Rig, error: Exception) -> None:
+    pair = rig.logged_in()
+    rig.clock.advance(61)
     rig.model.on_save = always(error)
     rig.model.calls.clear()
     for _ in range(5):
         assert rig.authenticate(pair).subject == "alice"
         rig.registry.table.clear()
     assert rig.model.count("save") <= 2
-    rig.model.on_save = lambda _key: None
+    rig.model.on_save = nothing
     rig.clock.advance(6)
+    now = int(rig.clock.time() * 1000)
     rig.authenticate(pair)
-    assert rig.document().sessions[0].used, "the next lease tries again"
+    assert rig.document().sessions[0].seen_at == now, "the next lease tries again"
+
+
+def test_a_first_use_that_can_not_be_written_refuses_nobody_and_is_tried_again(rig: Rig) -> None:
+    """Replays are judged by it: while it is not written down, a thief passes for a client that lost its answer."""
+    pair = rig.login()
+    rig.model.on_save = once(StoreUnavailable("gave up"))
+    assert rig.authenticate(pair).subject == "alice"
+    assert rig.recall(pair) is None
+    assert not rig.document().sessions[0].used
+    assert rig.authenticate(pair).subject == "alice"
+    assert rig.document().sessions[0].used
+    assert rig.recall(pair)
+
+
+def test_a_store_that_can_not_be_written_is_left_alone_after_a_while(rig: Rig) -> None:
+    pair = rig.login()
+    rig.model.on_save = always(DOWN)
+    for _ in range(10):
+        assert rig.authenticate(pair).subject == "alice"
+    rig.model.calls.clear()
+    for _ in range(10):
+        assert rig.authenticate(pair).subject == "alice"
+    assert rig.model.calls == [], "and costs no request a call"
+    rig.model.on_save = nothing
+    rig.clock.advance(1)
+    rig.authenticate(pair)
+    assert rig.document().sessions[0].used
+
+
+def test_a_first_use_whose_request_is_cancelled_is_written_by_the_next(rig: Rig) -> None:
+    pair = rig.login()
+    flow = rig.authenticator.authenticate(pair.access_token.encode())
+    to_the_save(flow, rig)
+    flow.close()
+    assert rig.is_at_rest()
+    assert rig.recall(pair) is None
+    rig.authenticate(pair)
+    assert rig.document().sessions[0].used
+
+
+def test_who_comes_while_a_first_use_is_written_is_not_recalled_before_it_is(rig: Rig) -> None:
+    pair = rig.login()
+    flow = rig.authenticator.authenticate(pair.access_token.encode())
+    save = to_the_save(flow, rig)
+    assert rig.authenticate(pair).subject == "alice", "and it is not written twice"
+    assert rig.recall(pair) is None
+    with pytest.raises(StopIteration):
+        flow.send(save.perform(rig.model))
+    assert rig.recall(pair)
 
 
 def test_a_touch_is_not_what_lets_in(rig: Rig) -> None:

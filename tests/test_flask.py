@@ -26,6 +26,7 @@ from jwtguard import (
     JWTGuardError,
     LimitReached,
     ScopeMissing,
+    Settings,
     StoreUnavailable,
     TokenPair,
 )
@@ -339,6 +340,28 @@ def test_a_handler_for_everything_else_is_not_in_the_way() -> None:
     assert code_of(app.ask("/me")) == "token_missing"
 
 
+@pytest.mark.parametrize("read", ["data", "json", "form"])
+def test_an_app_that_reads_every_body_before_its_views_breaks_no_endpoint(read: str) -> None:
+    def hook() -> None:
+        if read == "data":
+            request.get_data()
+        elif read == "json":
+            request.get_json(silent=True)
+        else:
+            assert isinstance(dict(request.form), dict)
+
+    app = App(before=lambda app: app.before_request(hook))
+    for asked in ("json", "data"):
+        pair = app.login()
+        sent: Any = {asked: {"refresh_token": pair["refresh_token"]}}
+        assert app.test_client().post("/auth/refresh", **sent).status_code == 200
+        assert app.test_client().post("/auth/logout", **sent).status_code == 204
+    twice = app.test_client().post("/auth/refresh", data={"refresh_token": ["a", "b"]})
+    assert (twice.status_code, code_of(twice)) == (400, "request_invalid")
+    long = app.test_client().post("/auth/refresh", data={"refresh_token": "x" * 17_000})
+    assert (long.status_code, code_of(long)) == (413, "body_too_large")
+
+
 def test_the_guard_comes_before_the_apps_own_hooks_and_after_them() -> None:
     seen: list[str] = []
 
@@ -481,6 +504,12 @@ def test_an_app_that_is_not_guarded_has_no_identities() -> None:
     assert current_identity() == ANONYMOUS, "outside of any request"
     with Flask("other").test_request_context("/"), pytest.raises(ConfigError, match="init_app"):
         current_identity()
+
+
+def test_what_is_no_flask_app_is_refused() -> None:
+    for wrong in (object(), Guard(Settings(secret=SECRET, store="memory://"))):
+        with pytest.raises(ConfigError, match="init_app takes a Flask app, not"):
+            JWTGuard(wrong)  # type: ignore[arg-type]
 
 
 def test_an_app_is_guarded_once() -> None:

@@ -13,7 +13,6 @@ from rig import ALICE, AsyncModel, ModelStore
 
 from jwtguard.errors import StoreError, StoreUnavailable
 from jwtguard.flow import Call, Flow, Load, Need, Pause, Save, Wait, arun, run
-from jwtguard.stores.base import Loaded
 from jwtguard.testing import FakeClock
 
 Driver = Callable[[Flow[Any], ModelStore], Any]
@@ -37,16 +36,16 @@ def just(need: Need) -> Flow[Any]:
 
 
 def save_of(data: bytes, expected: bytes | None = None) -> Save:
-    return Save(ALICE, data, expected, b"version1", 0, ends=False, timeout=1)
+    return Save(ALICE, data, expected, b"version1", 0, ends=False)
 
 
 @DRIVERS
 def test_needs_are_performed_in_order_and_their_results_sent(drive: Driver, store: ModelStore) -> None:
     def flow() -> Flow[list[Any]]:
-        before = yield Load(ALICE, 1)
+        before = yield Load(ALICE)
         saved = yield save_of(b"data")
         again = yield save_of(b"other")
-        after = yield Load(ALICE, 1)
+        after = yield Load(ALICE)
         return [before.data, saved, again, after.data]
 
     assert drive(flow(), store) == [None, True, False, b"data"]
@@ -68,10 +67,10 @@ def test_errors_are_thrown_into_the_flow(drive: Driver, store: ModelStore) -> No
 
     def flow() -> Flow[str]:
         try:
-            yield Load(ALICE, 1)
+            yield Load(ALICE)
         except StoreError as error:
             store.on_load = lambda _key: None
-            loaded = yield Load(ALICE, 1)
+            loaded = yield Load(ALICE)
             return f"{error}, then {loaded.data}"
         return "no error"
 
@@ -79,7 +78,7 @@ def test_errors_are_thrown_into_the_flow(drive: Driver, store: ModelStore) -> No
     assert drive(flow(), store) == "down, then None"
     store.on_load = fail
     with pytest.raises(StoreError, match="down"):
-        drive(just(Load(ALICE, 1)), store)
+        drive(just(Load(ALICE)), store)
 
 
 @DRIVERS
@@ -100,47 +99,12 @@ def test_store_calls_get_all_their_terms() -> None:
             return True
 
     store = Recording(FakeClock())
-    need = Save(b"k", b"d", b"old", b"new", 77, ends=True, timeout=1)
+    need = Save(b"k", b"d", b"old", b"new", 77, ends=True)
     expected = {"key": b"k", "data": b"d", "expected": b"old", "version": b"new", "expires_at": 77, "ends": True}
     for drive in (run, _arun):
         terms.clear()
         assert drive(just(need), store) is True
         assert terms == expected
-
-
-# -- deadlines of an async store -------------------------------------------------------------------------------------------
-
-
-class Stuck:
-    """A store that never answers, and notes whether it was told to stop."""
-
-    def __init__(self) -> None:
-        self.cancelled = 0
-
-    async def load(self, key: bytes) -> Loaded:
-        loaded: Loaded = await self._hang()
-        return loaded
-
-    async def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
-        return bool(await self._hang())
-
-    async def close(self) -> None: ...
-
-    async def _hang(self) -> Any:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-
-
-@pytest.mark.parametrize("need", [Load(ALICE, 0), Save(ALICE, b"", None, b"version1", 0, ends=True, timeout=0)])
-def test_an_async_store_that_does_not_answer_in_time_has_failed(need: Need) -> None:
-    store = Stuck()
-    with pytest.raises(StoreError, match="within 0 s") as caught:
-        asyncio.run(arun(just(need), store))
-    assert isinstance(caught.value.__cause__, TimeoutError)
-    assert store.cancelled == 1
 
 
 # -- waiting for another flow ----------------------------------------------------------------------------------------------
@@ -227,7 +191,7 @@ def test_a_cancelled_task_cancels_its_flow(store: ModelStore) -> None:
 
     def flow() -> Flow[None]:
         try:
-            yield Load(ALICE, 10)
+            yield Load(ALICE)
         except BaseException as error:
             seen.append(type(error))
             raise

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from flask import Flask
 
 from jwtguard import AsyncGuard, AuthError, ConfigError, Event, Guard, Settings
 from jwtguard.asgi import JWTGuardMiddleware as ASGIMiddleware
-from jwtguard.errors import LimitReached, RefreshError, SessionEnded, SessionRevoked
+from jwtguard.errors import LimitReached, RefreshError, SessionEnded, SessionRevoked, StoreError
 from jwtguard.flow import Save
 from jwtguard.stores.memory import MemoryStore
 from jwtguard.stores.sqlite import SQLiteStore
@@ -191,6 +195,186 @@ def test_every_method_of_the_async_guard(clock: FakeClock) -> None:
             await guard.refresh("nonsense")
 
     asyncio.run(drive())
+
+
+# -- what can't be used ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Guard, AsyncGuard])
+@pytest.mark.parametrize(
+    ("store", "match"),
+    [
+        (MemoryStore, "the class MemoryStore"),
+        (5, "of type int, which lacks load, save, close, blocking"),
+        (type("Two", (), {"load": print, "save": print})(), "lacks close, blocking"),
+    ],
+)
+def test_what_is_no_store_is_refused_at_once(kind: Any, store: Any, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        kind(Settings(secret=SECRET), store=store)
+
+
+def test_a_guard_takes_no_async_store(clock: FakeClock) -> None:
+    with pytest.raises(ConfigError, match="use an AsyncGuard, or a blocking store"):
+        Guard(Settings(secret=SECRET), store=Awaited(MemoryStore(clock)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [Guard, AsyncGuard])
+def test_what_are_no_settings_is_refused_at_once(kind: Any) -> None:
+    with pytest.raises(ConfigError, match="of type str: expected a Settings"):
+        kind("/login")
+
+
+async def awaits(*_: Any) -> Any:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("kind", "hooks", "match"),
+    [
+        (Guard, {"on_event": awaits}, "on_event is an async function"),
+        (AsyncGuard, {"on_event": awaits}, "on_event is an async function"),
+        (AsyncGuard, {"on_error": awaits}, "on_error is an async function"),
+        (Guard, {"claims_loader": awaits}, "claims_loader is an async function"),
+        (Guard, {"claims_loader": {"a": 1}}, "claims_loader is of type dict"),
+    ],
+)
+def test_hooks_that_can_not_be_called_are_refused_at_once(kind: Any, hooks: Any, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        kind(Settings(secret=SECRET), **hooks)
+
+
+def test_an_async_guard_awaits_the_loader_of_claims(clock: FakeClock) -> None:
+    async def load(subject: str) -> dict[str, Any]:
+        return {"name": subject.title()}
+
+    guard = AsyncGuard(Settings(secret=SECRET), store=MemoryStore(clock), clock=clock, claims_loader=load)
+
+    async def drive() -> str:
+        return (await guard.authenticate((await guard.login("alice")).access_token)).display_name
+
+    assert asyncio.run(drive()) == "Alice"
+
+
+def a_wsgi_app(environ: Any, start_response: Any) -> Any: ...
+
+
+async def an_asgi_app(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+def test_each_guard_wraps_apps_of_its_own_kind(clock: FakeClock) -> None:
+    blocking = guard_on(MemoryStore(clock), clock)
+    awaiting = AsyncGuard(Settings(secret=SECRET), store=MemoryStore(clock), clock=clock)
+    for wrong in (an_asgi_app, FastAPI(), "app", None):
+        with pytest.raises(ConfigError, match="a Guard wraps a WSGI app"):
+            blocking.wrap(wrong)  # type: ignore[arg-type]
+    for odd in (a_wsgi_app, Flask("app"), "app", None):
+        with pytest.raises(ConfigError, match="an AsyncGuard wraps an ASGI app"):
+            awaiting.wrap(odd)  # type: ignore[arg-type]
+    for app in (a_wsgi_app, Flask("app"), partial(a_wsgi_app), dict):
+        blocking.wrap(app)  # type: ignore[arg-type]
+    for other in (an_asgi_app, FastAPI(), partial(an_asgi_app), print):
+        awaiting.wrap(other)  # type: ignore[arg-type]
+
+
+# -- an async store --------------------------------------------------------------------------------------------------------
+
+
+class Hanging(Awaited):
+    """Never answers."""
+
+    async def load(self, key: bytes) -> Any:
+        await asyncio.Event().wait()
+
+
+def test_both_sides_of_an_async_store_go_by_the_store_timeout(clock: FakeClock) -> None:
+    settings = Settings(secret=SECRET, store_timeout=0.01)
+    guard = AsyncGuard(settings, store=Hanging(MemoryStore(clock)), clock=clock)
+    with pytest.raises(StoreError, match=r"within 0\.01 s"):
+        guard.sync.login("alice")
+    with pytest.raises(StoreError, match=r"within 0\.01 s"):
+        asyncio.run(guard.login("alice"))
+    asyncio.run(guard.close())
+
+
+def test_closing_an_async_store_closes_it_once_and_starts_nothing(clock: FakeClock) -> None:
+    class Counting(Awaited):
+        closes = 0
+
+        async def close(self) -> None:
+            self.closes += 1
+
+    store = Counting(MemoryStore(clock))
+    guard = AsyncGuard(Settings(secret=SECRET), store=store, clock=clock)
+
+    async def drive() -> None:
+        await guard.login("alice")
+        await guard.close()
+
+    asyncio.run(drive())
+    assert store.closes == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("jwtguard")]
+
+
+class Twin(MemoryStore):
+    """A blocking store with an async counterpart."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.closes: list[str] = []
+        self.counterpart = Awaited(self)
+
+    def awaited(self) -> Any:
+        return self.counterpart
+
+    def close(self) -> None:
+        self.closes.append("blocking")
+
+
+def test_a_store_with_a_counterpart_is_awaited_by_that(clock: FakeClock) -> None:
+    store = Twin(clock)
+    guard = AsyncGuard(Settings(secret=SECRET), store=store, clock=clock)
+    pair = asyncio.run(guard.login("alice"))
+    assert guard.sync.authenticate(pair.access_token).subject == "alice"
+    assert guard._blocking is store
+    guard.sync.close()
+    assert store.closes == ["blocking"]
+    asyncio.run(guard.close())
+    assert store.closes == ["blocking"] * 3, "its counterpart has closed it, too"
+
+
+def test_how_soon_endings_are_seen(clock: FakeClock) -> None:
+    for store, expected in ((MemoryStore(clock), "exact"), (Awaited(MemoryStore(clock)), "cached")):
+        guard = AsyncGuard(Settings(secret=SECRET), store=store, clock=clock)
+        assert guard.coherence().state == guard.sync.coherence().state == expected
+
+
+def test_the_file_of_a_store_is_not_made_on_the_event_loop(tmp_path: Path, clock: FakeClock) -> None:
+    made_in: list[int] = []
+
+    class Noting(SQLiteStore):
+        def watch(self, ended: Any) -> Any:
+            look = super().watch(ended)
+
+            def noting() -> None:
+                if not self.path.exists():
+                    made_in.append(threading.get_ident())
+                look()
+
+            return noting
+
+    guard = AsyncGuard(Settings(secret=SECRET), store=Noting(tmp_path / "sessions.db", clock=clock), clock=clock)
+
+    async def drive() -> None:
+        await guard.authenticate((await guard.login("alice")).access_token)
+        await guard.close()
+
+    asyncio.run(drive())
+    assert len(made_in) == 1
+    assert made_in != [threading.get_ident()]
+
+
+# -- all methods -----------------------------------------------------------------------------------------------------------
 
 
 def test_every_method_of_the_blocking_guard(clock: FakeClock) -> None:

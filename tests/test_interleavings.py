@@ -267,9 +267,7 @@ class NeverLooks(Registry):
 class InvalidatesBeforeItSaves(Committer):
     def _save(self, key: bytes, expected: bytes | None, document: Document, ends: bool) -> Flow[bool]:
         self._registry.ended(key)
-        saved: bool = yield Save(
-            key, encode(document), expected=expected, version=b"version1", expires_at=0, ends=ends, timeout=1
-        )
+        saved: bool = yield Save(key, encode(document), expected=expected, version=b"version1", expires_at=0, ends=ends)
         return saved
 
 

@@ -107,7 +107,7 @@ def test_the_wsgi_face_needs_no_starlette_and_the_asgi_face_no_werkzeug() -> Non
     asgi = begin.format("AsyncGuard") + (
         "import asyncio\nasync def nothing(message=None): pass\n"
         "scope = {'type': 'http', 'method': 'GET', 'path': '/', 'headers': []}\n"
-        "asyncio.run(guard.wrap(None)(scope, nothing, nothing))"
+        "asyncio.run(guard.wrap(lambda scope, receive, send: nothing())(scope, nothing, nothing))"
     )
     assert "werkzeug" in imported_by(wsgi)
     assert "starlette" not in imported_by(wsgi)

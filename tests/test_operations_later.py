@@ -18,6 +18,7 @@ from jwtguard.errors import (
     SessionUnknown,
     StoreError,
     TokenInvalid,
+    TokenSuperseded,
 )
 from jwtguard.flow import arun
 from jwtguard.model import ANONYMOUS, Device
@@ -41,6 +42,44 @@ def test_a_refresh_gives_the_next_pair_and_the_same_again(rig: Rig) -> None:
     assert claims_of(first.access_token)["team"] == "blue"
     assert rig.authenticate(first).scopes == ("read",)
     assert [name for name, _ in rig.events] == ["opened", "refreshed", "refresh_replayed"]
+
+
+def test_without_a_grace_the_older_access_token_is_over_at_once() -> None:
+    """Here; elsewhere it is when the lease is."""
+    rig = Rig(rotation_grace=0, ttl=600.0)
+    pair = rig.logged_in()
+    rig.clock.advance(1)
+    successor = rig.refresh(pair)
+    with pytest.raises(TokenSuperseded):
+        rig.authenticate(pair)
+    assert rig.authenticate(successor).subject == "alice"
+
+
+def test_a_clock_that_was_ahead_and_is_set_right_locks_nobody_out(rig: Rig) -> None:
+    pair = rig.logged_in()
+    rig.clock.jump(3600)
+    ahead = rig.refresh(pair)
+    rig.clock.jump(-3600)
+    rig.registry.ended(None)
+    assert rig.authenticate(rig.login()).subject == "alice", "a new login in the document whose time is ahead"
+    successor = rig.refresh(pair)
+    assert rig.authenticate(successor).subject == "alice"
+    assert claims_of(successor.access_token)["iat"] == int(rig.clock.time())
+    with pytest.raises(TokenInvalid):
+        rig.authenticate(ahead)
+
+
+def test_claims_that_have_grown_too_long_are_refused_before_anything_changes() -> None:
+    found: dict[str, Any] = {}
+    rig = Rig(claims_loader=lambda _subject: found)
+    pair = rig.logged_in()
+    found["roles"] = "x" * 8192
+    before = rig.document()
+    with pytest.raises(ValueError, match="the token would be"):
+        rig.refresh(pair)
+    assert rig.document() == before
+    found.clear()
+    rig.authenticate(rig.refresh(pair))
 
 
 def test_an_old_refresh_token_ends_the_session(rig: Rig) -> None:
@@ -276,3 +315,53 @@ def test_a_pair_that_is_asked_for_again_is_the_same_to_the_last_member(rig: Rig)
     assert pair.expires_in == 1800
     rig.clock.advance(600)
     assert rig.refresh(first).expires_in == 1800 - 629, "its answer was lost, so it may ask for long"
+
+
+# -- arguments that are no such thing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "match"),
+    [
+        ("device", "phone", TypeError, "device is a jwtguard.Device, and not str"),
+        ("device", Device(name=5), TypeError, "strings, and not int"),  # type: ignore[arg-type]
+        ("limit", "3", TypeError, "limit is an int, and not str"),
+        ("limit", True, TypeError, "limit is an int, and not bool"),
+        ("limit", 0, ValueError, "limit is 0: expected 1 to 1000"),
+        ("limit", 1001, ValueError, "limit is 1001"),
+        ("replace", 5, ValueError, "replace is not a session id"),
+        ("authenticated_at", "now", TypeError, "a time is a number of seconds or a datetime, and not str"),
+        ("authenticated_at", True, TypeError, "and not bool"),
+    ],
+)
+def test_a_login_says_what_is_wrong_with_its_arguments(name: str, value: Any, error: Any, match: str) -> None:
+    asked: list[str] = []
+
+    def load(subject: str) -> dict[str, Any]:
+        asked.append(subject)
+        return {}
+
+    rig = Rig(claims_loader=load)
+    with pytest.raises(error, match=match):
+        rig.login(**{name: value})
+    assert asked == [], "and the app's hook is not asked for nothing"
+
+
+@pytest.mark.parametrize("method", ["logout", "revoke_others"])
+def test_a_subject_is_no_identity(method: str, rig: Rig) -> None:
+    with pytest.raises(TypeError, match=r"an Identity is expected .* and not str"):
+        rig.do(getattr(rig.operations, method)("alice"))
+
+
+@pytest.mark.parametrize("token", [None, 5])
+def test_what_is_no_token_at_all(token: Any, rig: Rig) -> None:
+    with pytest.raises(TypeError, match="a token is a str, and not"):
+        rig.do(rig.operations.refresh(token))
+
+
+def test_a_device_is_kept_as_what_can_be_shown(rig: Rig) -> None:
+    rig.login(device=Device(name="Ali\ud800ce's\n\x1b[31m phone" + "!" * 99, ip="10.0.0.1\r\nx"))
+    (session,) = rig.do(rig.operations.sessions("alice"))
+    assert session.device.name.startswith("Alice's[31m phone!!")
+    assert len(session.device.name) <= 64
+    assert session.device.ip == "10.0.0.1x"

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from rig import ALICE, DOWN, EVERYONE, AsyncModel, ModelStore, Rig
+from rig import ALICE, DOWN, EVERYONE, AsyncModel, ModelStore, Rig, always
 
 from jwtguard.document import document_key
 from jwtguard.errors import DocumentDamaged, SessionEnded, StoreError, StoreUnavailable
-from jwtguard.flow import Flow, Load, Wait, arun, run
+from jwtguard.flow import Flow, Load, Need, Wait, arun, run
 from jwtguard.recall import Lease
 from jwtguard.registry import wake
 from jwtguard.testing import FakeClock
 from jwtguard.transitions import raise_floor
 
 BOB = document_key("tests", "bob")
+
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -54,6 +57,21 @@ def finish(flow: Flow[Lease], rig: Rig, need: Load | Wait) -> Lease:
     raise AssertionError(following)
 
 
+def rest(flow: Flow[T], rig: Rig, need: Need) -> T:
+    """Run a flow that was begun by hand to its end, as the drivers do."""
+    try:
+        while True:
+            try:
+                result = need.perform(rig.model)
+            except StoreUnavailable as error:
+                need = flow.throw(error)
+            else:
+                need = flow.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
 # -- single flight ---------------------------------------------------------------------------------------------------------
 
 
@@ -68,6 +86,39 @@ def test_however_many_ask_the_store_is_asked_once(rig: Rig) -> None:
         assert finish(follower, rig, wait) is lease
     assert rig.model.calls == [("load", ALICE)]
     assert rig.is_at_rest()
+
+
+def test_what_holds_for_everyone_is_asked_once_too(rig: Rig) -> None:
+    """However many users are not known yet, as after a start or an outage."""
+    leader, *followers = [rig.registry.know_everyone() for _ in range(10)]
+    load = next(leader)
+    waits = [next(follower) for follower in followers]
+    rest(leader, rig, load)
+    for follower, wait in zip(followers, waits, strict=True):
+        assert isinstance(wait, Wait)
+        rest(follower, rig, wait)
+    assert rig.model.calls == [("load", EVERYONE)]
+    assert rig.is_at_rest()
+
+
+def test_who_waits_for_what_holds_for_everyone_hears_that_it_failed(rig: Rig) -> None:
+    leader, follower = rig.registry.know_everyone(), rig.registry.know_everyone()
+    load, wait = next(leader), next(follower)
+    rig.model.on_load = always(DOWN)
+    with pytest.raises(StoreError):
+        rest(leader, rig, load)
+    with pytest.raises(StoreUnavailable, match="that this request waited for"):
+        rest(follower, rig, wait)
+    assert rig.is_at_rest()
+
+
+def test_an_ending_of_everyone_while_it_is_read_has_it_read_again(rig: Rig) -> None:
+    leader, follower = rig.registry.know_everyone(), rig.registry.know_everyone()
+    load, wait = next(leader), next(follower)
+    rig.registry.ended(EVERYONE)
+    rest(leader, rig, load)
+    rest(follower, rig, wait)
+    assert rig.model.calls == [("load", EVERYONE), ("load", EVERYONE)]
 
 
 @pytest.mark.parametrize("threads", [8])

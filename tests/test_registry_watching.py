@@ -53,6 +53,17 @@ def reporter() -> Reporter:
     return Reporter()
 
 
+def test_a_first_look_that_fails_is_not_said_to_have_worked(reporter: Reporter) -> None:
+    rig = Rig(watch=reporter.watch)
+    reporter.look_error = StoreError("torn")
+    for _ in range(3):
+        rig.registry.look()
+    assert rig.told == ["store_down"]
+    reporter.look_error = None
+    rig.registry.look()
+    assert rig.told == ["store_down", "store_up"]
+
+
 def test_a_store_that_can_not_report_is_not_looked_at(rig: Rig) -> None:
     rig.registry.look()
     assert rig.registry.recall(b"token") is None

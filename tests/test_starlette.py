@@ -168,8 +168,8 @@ def test_errors_of_views_are_answers() -> None:
     missing = client.get("/admin", headers=known)
     assert (missing.status_code, code_of(missing)) == (403, "scope_missing")
     guard.core.registry.ended(None)
-    assert isinstance(guard.sync._store, Broken)
-    guard.sync._store.down = True
+    assert isinstance(guard._blocking, Broken)
+    guard._blocking.down = True
     down = client.get("/me", headers=known)
     assert (down.status_code, code_of(down), down.headers["retry-after"]) == (503, "store_unavailable", "1")
 
@@ -279,8 +279,8 @@ def test_refusals_carry_cors_headers(cors_first: bool) -> None:
         200: client.get("/auth/sessions", headers=known | browser),
         204: client.post("/auth/logout", headers=known | browser),
     }
-    assert isinstance(guard.sync._store, Broken)
-    guard.sync._store.down = True
+    assert isinstance(guard._blocking, Broken)
+    guard._blocking.down = True
     asked[503] = client.post("/login", headers=browser)
     assert [response.status_code for response in asked.values()] == list(asked)
     assert {response.headers["access-control-allow-origin"] for response in asked.values()} == {ORIGIN}

@@ -1,11 +1,13 @@
-"""InThreads and OnLoop: the colours, the ends of calls, and forks."""
+"""InThreads, OnLoop and Within: the colours, the ends of calls, and forks."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from jwtguard._contract_kit import FAR, Reports, at_once, put
 from jwtguard.errors import StoreError
 from jwtguard.stores import Loaded, Watched, adapters
-from jwtguard.stores.adapters import InThreads, OnLoop
+from jwtguard.stores.adapters import InThreads, OnLoop, Within
 from jwtguard.stores.memory import MemoryStore
 
 PATIENCE = 60.0
@@ -123,7 +125,7 @@ def test_a_store_that_never_waits_is_called_inline() -> None:
 def test_nothing_is_started_before_the_first_call() -> None:
     before = threading.active_count()
     InThreads(Slow())
-    OnLoop(Hanging())
+    OnLoop(Hanging(), timeout=PATIENCE)
     assert threading.active_count() == before
 
 
@@ -371,9 +373,9 @@ def test_loop_after_a_fork() -> None:
     run("""
 import asyncio, os, warnings
 from jwtguard.stores import adapters
-from jwtguard.stores.adapters import InThreads, OnLoop
+from jwtguard.stores.adapters import InThreads, OnLoop, Within
 from jwtguard.stores.memory import MemoryStore
-adapter = OnLoop(InThreads(MemoryStore()))
+adapter = OnLoop(InThreads(MemoryStore()), timeout=60)
 adapter.load(b"k")
 warnings.simplefilter("ignore", DeprecationWarning)  # the loop's thread is about: that is what this is for
 children = []
@@ -403,18 +405,157 @@ def test_a_child_leaves_its_parents_loop_alone() -> None:
     adapters._abandoned.clear()
 
 
+def test_closing_what_was_never_called_starts_nothing() -> None:
+    before = threading.active_count()
+    store, adapter = on_loop()
+    adapter.close()
+    assert (store.closed, threading.active_count()) == ([], before)
+
+
+# -- Within ----------------------------------------------------------------------------------------------------------------
+
+
+class Stuck:
+    """An async store that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+        self.answer: asyncio.Future[Any] | None = None
+        self.entered = asyncio.Event()
+
+    async def load(self, key: bytes) -> Loaded:
+        found: Loaded = await self._wait()
+        return found
+
+    async def save(
+        self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool
+    ) -> bool:
+        return bool(await self._wait())
+
+    async def close(self) -> None: ...
+
+    async def _wait(self) -> Any:
+        self.answer = asyncio.get_running_loop().create_future()
+        self.entered.set()
+        try:
+            return await self.answer
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+async def call(store: Any, verb: str) -> Any:
+    if verb == "load":
+        return await store.load(b"k")
+    return await store.save(b"k", b"", expected=None, version=b"12345678", expires_at=FAR, ends=True)
+
+
+@pytest.mark.parametrize("verb", ["load", "save"])
+def test_a_store_that_does_not_answer_in_time_has_failed(verb: str) -> None:
+    store = Stuck()
+    with pytest.raises(StoreError, match=r"within 0\.01 s"):
+        asyncio.run(call(Within(store, 0.01), verb))
+    assert store.cancelled == 1
+
+
+@pytest.mark.parametrize("error", [StoreError("as it was"), None])
+def test_an_answer_in_time_is_given_as_it_is(error: StoreError | None) -> None:
+    store = Stuck()
+
+    async def drive() -> Any:
+        task = asyncio.create_task(call(Within(store, PATIENCE), "load"))
+        await store.entered.wait()
+        assert store.answer is not None
+        if error is None:
+            store.answer.set_result("found")
+        else:
+            store.answer.set_exception(error)
+        return await task
+
+    if error is None:
+        assert asyncio.run(drive()) == "found"
+    else:
+        with pytest.raises(StoreError, match="as it was"):
+            asyncio.run(drive())
+
+
+def test_an_answer_that_a_busy_loop_has_not_seen_yet_counts() -> None:
+    """The time is up and the answer is there in the same turn of the loop: it was the loop that was late."""
+    store = Stuck()
+
+    async def drive() -> Any:
+        task = asyncio.create_task(call(Within(store, 0.01), "load"))
+        await store.entered.wait()
+        loop, answer = asyncio.get_running_loop(), store.answer
+        assert answer is not None
+        loop.call_soon_threadsafe(answer.set_result, "found")
+        time.sleep(0.05)  # what a view that computes does to its loop
+        return await task
+
+    assert asyncio.run(drive()) == "found"
+
+
+def test_a_call_that_is_cancelled_from_within_has_failed() -> None:
+    store = Stuck()
+
+    async def drive() -> Any:
+        task = asyncio.create_task(call(Within(store, PATIENCE), "load"))
+        await store.entered.wait()
+        assert store.answer is not None
+        store.answer.cancel()
+        return await task
+
+    with pytest.raises(StoreError, match="didn't answer"):
+        asyncio.run(drive())
+
+
+@pytest.mark.parametrize("late", ["an error", "a cancellation"])
+def test_who_stops_waiting_cancels_the_call_and_hears_no_more_of_it(late: str) -> None:
+    class Stubborn(Stuck):
+        async def load(self, key: bytes) -> Loaded:
+            try:
+                return await super().load(key)
+            except asyncio.CancelledError:
+                if late == "an error":
+                    raise StoreError("too late for anybody") from None
+                raise
+
+    store = Stubborn()
+    unheard: list[Any] = []
+
+    async def drive() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unheard.append(context))
+        task = asyncio.create_task(call(Within(store, PATIENCE), "load"))
+        await store.entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while not store.cancelled:
+            await asyncio.sleep(0)
+
+    asyncio.run(drive())
+    gc.collect()
+    assert unheard == []
+
+
 # -- both ------------------------------------------------------------------------------------------------------------------
 
 
 def test_watched_only_if_the_inner_store_is() -> None:
     assert not isinstance(InThreads(Slow()), Watched)
-    assert not isinstance(OnLoop(Hanging()), Watched)
+    assert not isinstance(OnLoop(Hanging(), timeout=PATIENCE), Watched)
     assert isinstance(InThreads(MemoryStore()), Watched)
-    assert isinstance(OnLoop(InThreads(MemoryStore())), Watched)
+    assert isinstance(OnLoop(InThreads(MemoryStore()), timeout=PATIENCE), Watched)
+
+
+def test_within_is_watched_if_the_inner_store_is() -> None:
+    assert not isinstance(Within(Stuck(), 1), Watched)
+    assert isinstance(Within(InThreads(MemoryStore()), 1), Watched)
+    asyncio.run(Within(InThreads(MemoryStore()), 1).close())
 
 
 def test_watch_is_passed_on() -> None:
-    adapter = OnLoop(InThreads(MemoryStore()))
+    adapter = OnLoop(InThreads(MemoryStore()), timeout=60)
     reports = Reports()
     assert adapter.watch(reports.ended) is None
     adapter.save(b"k", b"", expected=None, version=b"12345678", expires_at=FAR, ends=True)
@@ -422,6 +563,6 @@ def test_watch_is_passed_on() -> None:
     adapter.close()
 
 
-@pytest.mark.parametrize("renew", [lambda: InThreads(Slow())._renew, lambda: OnLoop(Hanging())._renew])
+@pytest.mark.parametrize("renew", [lambda: InThreads(Slow())._renew, lambda: OnLoop(Hanging(), timeout=PATIENCE)._renew])
 def test_a_child_of_a_process_that_never_called(renew: Callable[[], Callable[[], None]]) -> None:
     renew()()

@@ -1,4 +1,4 @@
-"""A store of one colour, served in the other.
+"""A store of one colour, served in the other; and an async one that is not waited for too long.
 
 Invariants:
 - Nothing is started before the first call, and nothing crosses a fork: a child makes its own threads and its own loop.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from functools import partial
@@ -21,7 +21,7 @@ from ..errors import StoreError
 from ..forks import renew_after_fork
 from .base import AsyncStore, Loaded, Store, Watched
 
-__all__ = ["InThreads", "OnLoop"]
+__all__ = ["InThreads", "OnLoop", "Within"]
 
 T = TypeVar("T")
 
@@ -32,20 +32,76 @@ _abandoned: Final[list[object]] = []
 """Event loops of a parent process. Closing one here would take its descriptors out of the parent's epoll set."""
 
 
+LATE: Final = 10
+"""Turns of the event loop that an answer has beyond its time: a loop that was busy may have it and not know it yet."""
+
+
+class Within:
+    """An AsyncStore, each of whose calls is given up after `timeout` seconds: then StoreError, and the call is cancelled.
+
+    A call whose answer is there is never given up, however long the event loop was busy with something else.
+    """
+
+    watch: Watch
+
+    def __init__(self, store: AsyncStore, timeout: float) -> None:
+        self._store = store
+        self._timeout = timeout
+        if isinstance(store, Watched):
+            self.watch = store.watch
+
+    async def load(self, key: bytes) -> Loaded:
+        return await _within(self._timeout, self._store.load(key))
+
+    async def save(
+        self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool
+    ) -> bool:
+        save = self._store.save(key, data, expected=expected, version=version, expires_at=expires_at, ends=ends)
+        return await _within(self._timeout, save)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+async def _within(timeout: float, answer: Awaitable[T]) -> T:
+    task = asyncio.ensure_future(answer)
+    try:
+        await asyncio.wait({task}, timeout=timeout)
+        for _ in range(LATE):
+            if not task.done():
+                await asyncio.sleep(0)
+        if not task.done() or task.cancelled():
+            raise StoreError(f"the store didn't answer within {timeout:g} s")
+        return task.result()
+    finally:
+        if task.cancel():
+            task.add_done_callback(_forget)
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    """What becomes of a call that nobody waits for any more is nobody's error."""
+    if not task.cancelled():
+        task.exception()
+
+
 class InThreads:
     """A blocking store as an AsyncStore: its calls run in threads. One that never waits is called where it is awaited.
 
     It is `Watched` if the inner store is. A call that hasn't begun when its task is cancelled is never made.
 
+    How long a call may take is the store's own matter; waiting for a thread comes on top.
+
     Arguments: `workers`, the most threads at a time for loads, and again for saves, made as they are needed. (Saves
-    take turns at one lock or disk; with threads of their own they keep no load waiting.)
+    take turns at one lock or disk; with threads of their own they keep no load waiting.) `patience`, seconds for a call
+    with its wait for a thread; then StoreError.
     """
 
     watch: Watch
 
-    def __init__(self, store: Store, *, workers: int = 8) -> None:
+    def __init__(self, store: Store, *, workers: int = 8, patience: float = 60.0) -> None:
         self._store = store
         self._workers = workers
+        self._patience = patience
         if isinstance(store, Watched):
             self.watch = store.watch
         self._renew()
@@ -86,7 +142,7 @@ class InThreads:
     async def _call(self, verb: str, call: Callable[[], T]) -> T:
         if not self._store.blocking:
             return call()
-        return await asyncio.wrap_future(self._submit(verb, call))
+        return await _within(self._patience, asyncio.wrap_future(self._submit(verb, call)))
 
     def _submit(self, verb: str, call: Callable[[], T]) -> Future[T]:
         with self._mutex:
@@ -109,7 +165,7 @@ class OnLoop:
     blocking = True
     watch: Watch
 
-    def __init__(self, store: AsyncStore, *, timeout: float = 5.0) -> None:
+    def __init__(self, store: AsyncStore, *, timeout: float) -> None:
         self._store = store
         self._timeout = timeout
         self._runner: _Runner | None = None
@@ -133,7 +189,12 @@ class OnLoop:
         )
 
     def close(self) -> None:
-        """Close the store, on its loop, then stop the loop. What still waits there is cancelled."""
+        """Close the store, on its loop, then stop the loop. What still waits there is cancelled.
+
+        A store that was never called here has nothing open here.
+        """
+        if self._runner is None:
+            return
         future = self._submit(self._store.close)
         try:
             self._result(future)

@@ -10,10 +10,13 @@ its `__cause__`. A store never answers "absent" because it failed. `jwtguard.tes
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
-__all__ = ["AsyncStore", "Heard", "Loaded", "Paired", "Pushed", "Store", "Watched"]
+from ..errors import ConfigError
+
+__all__ = ["AsyncStore", "Heard", "Loaded", "Paired", "Pushed", "Store", "Watched", "check_store", "is_async"]
 
 
 class Loaded(NamedTuple):
@@ -112,3 +115,24 @@ class Paired(Protocol):
     def awaited(self) -> AsyncStore:
         """The same store for code that awaits. Each lets go of its own connections."""
         ...
+
+
+def is_async(store: object) -> TypeGuard[AsyncStore]:
+    """Whether a store is to be awaited."""
+    return inspect.iscoroutinefunction(getattr(store, "load", None))
+
+
+def check_store(store: object) -> None:
+    """That this is an object with all that a store has. Raises ConfigError."""
+    if isinstance(store, type):
+        raise ConfigError(
+            f"the store is the class {store.__name__}: expected an object of it, as {store.__name__}(...) gives"
+        )
+    lacks = [name for name in ("load", "save", "close") if not callable(getattr(store, name, None))]
+    if not is_async(store) and not isinstance(getattr(store, "blocking", None), bool):
+        lacks.append("blocking (a bool: whether its calls may wait for anything)")
+    if lacks:
+        raise ConfigError(
+            f"the store is of type {type(store).__name__}, which lacks {', '.join(lacks)}: expected a store as "
+            "jwtguard.stores.Store describes it, or a URL by the setting STORE"
+        )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from world import World
 
@@ -187,7 +188,7 @@ def scope_of(request: Request) -> dict[str, Any]:
         "http_version": "1.1",
         "method": request.method,
         "path": request.mount + unquote(request.path),
-        "raw_path": (request.mount + request.path).encode("latin-1"),
+        "raw_path": quote(request.mount + request.path, safe=string.printable).encode(),
         "root_path": request.mount,
         "query_string": request.query.encode("latin-1"),
         "headers": headers,

@@ -326,9 +326,17 @@ def preflights() -> Iterator[Row]:
         ("X-HTTP-Method", "DELETE"),
         ("X-HTTP-Method-Override", "DELETE"),
         ("X_Method-Override", "DELETE"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", "2"),
     ):
         odd = ask("OPTIONS", "/me", None, ORIGIN, ASKS, (name, value))
         yield refuses(f"no preflight: {name}", odd, "token_missing")
+    for origin, method in (("x", "GET"), ("https://", "GET"), ("https://a/b", "GET"), ("null", "x y"), ("null", "(")):
+        odd = ask("OPTIONS", "/me", None, ("Origin", origin), ("Access-Control-Request-Method", method))
+        yield refuses(f"no preflight: {origin} {method}", odd, "token_missing")
+    for origin in ("null", "http://localhost:3000", "chrome-extension://abcdef", "https://[::1]:8443"):
+        yield passes(f"a preflight from {origin}", ask("OPTIONS", "/me", None, ("Origin", origin), ASKS), "")
+    yield passes("a preflight without a body", ask("OPTIONS", "/me", None, ORIGIN, ASKS, ("Content-Length", "0")), "")
     yield passes("a preflight, store down", ask("OPTIONS", "/me", None, ORIGIN, ASKS), "", down=True)
 
 

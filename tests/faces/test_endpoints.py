@@ -189,6 +189,7 @@ def test_c74_each_refusal_is_logged_with_its_code(send: Send, caplog: pytest.Log
     ask(send, world, "POST", "/auth/refresh", body=b'{"refresh_token": "<reused>"}')
     assert [record.getMessage() for record in caplog.records] == [
         "refused: 401 token_expired",
+        "refresh_reused: an older refresh token came back, which looks like theft; it is of 'alice'",
         "refused: 401 refresh_reused",
     ]
 

@@ -145,8 +145,8 @@ def check_problem(row: Row, request: Request, reply: Reply) -> None:
 
 def check_for_echoes(request: Request, reply: Reply, logged: str) -> None:
     """C35, C74, C75: eight characters in a row that only the client can have said are in no refusal, and in no log."""
-    assert "hunter2" not in logged or "password" in logged  # the store's own words, which are for the operator
     said = (reply.body.decode() + json.dumps(reply.headers)) if reply.status >= 400 else ""
+    assert "hunter2" not in said  # what the store said is for the operator
     known = Request().target + " ".join(COMMON)
     for word in words_of(request):
         if word not in known:

@@ -270,6 +270,7 @@ def test_a_file_that_can_be_read_but_not_written(fault: Callable[[Patient], Any]
             assert code_of(client.refresh(patient.active)) == "store_unavailable"
         assert patient.log_of(CANT_READ, CANT_WRITE, "Traceback") == [0, 1, 0]
 
+    until("it is found to be well, by one request in half a second", lambda: client.try_to_log_in().is_success)
     newer = client.login()
     assert code_of(client.me(newer)) == ""
     refreshed: Pair = client.refresh(patient.active).json()
