@@ -76,7 +76,7 @@ class JWTGuardMiddleware:
         self._app = app
         self._guard = guard
         self._gate = Gate(guard.core)
-        self._root = _root_of(app)
+        self._own_root = _own_root(app)
         self.endpoints = Endpoints(guard.core, self._gate, self.default_prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +98,7 @@ class JWTGuardMiddleware:
             if identity is None:
                 identity = await self._admit(scope, authorization)
             elif self._gate.has_scope_rules:
-                self._gate.check_rules(identity, method_of(scope), path_of(scope, self._root))
+                self._gate.check_rules(identity, method_of(scope), path_of(scope, self._own_root))
             set_identity(scope, identity)
             await self._app(scope, receive, sending)
         except JWTGuardError as error:
@@ -119,7 +119,7 @@ class JWTGuardMiddleware:
         prefix = self.endpoints.prefix
         if prefix is None or prefix not in scope["path"]:
             return None
-        return self.endpoints.find(scope["method"], path_of(scope, self._root))
+        return self.endpoints.find(scope["method"], path_of(scope, self._own_root))
 
     async def _admit(self, scope: Scope, authorization: list[bytes]) -> Identity:
         method = method_of(scope)
@@ -128,7 +128,7 @@ class JWTGuardMiddleware:
             if is_preflight(method, lambda name: headers[name].decode("latin-1") if name in headers else None):
                 return ANONYMOUS
         live = scope["type"] == "websocket"
-        return await self._guard.perform(self._gate.admit(method, path_of(scope, self._root), authorization, live=live))
+        return await self._guard.perform(self._gate.admit(method, path_of(scope, self._own_root), authorization, live=live))
 
     async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an error. An integration lets it out instead, to where the app handles errors."""
@@ -202,8 +202,8 @@ def response_of(answer: Answer, scope: Scope) -> Response:
     return response
 
 
-def _root_of(app: object) -> str:
-    """The mount point that an app sets for itself: `FastAPI(root_path=...)`."""
+def _own_root(app: object) -> str:
+    """What an app calls its root path."""
     root = getattr(app, "root_path", "")
     return root if isinstance(root, str) else ""
 
@@ -219,16 +219,18 @@ def set_identity(scope: Scope, identity: Identity) -> None:
     scope["auth"] = Permissions(identity)
 
 
-def path_of(scope: Scope, root: str = "") -> str:
+def path_of(scope: Scope, own_root: str = "") -> str:
     """The path below the mount point; "" where frameworks would not agree on it, which no public pattern matches.
 
-    root: the mount point that the app sets for itself, whatever the server says. Some servers put the mount point before
-    the path and others don't. Starlette takes it away at a slash only, Quart anywhere at the start, Litestar wherever it
-    first occurs; so it is either at the start and whole, or nowhere.
+    own_root: what the app calls its root path itself. FastAPI takes that away, whatever the server says; Quart means a
+    folder by it. Some servers put the mount point before the path and others don't. Starlette takes it away at a slash
+    only, Quart anywhere at the start, Litestar wherever it first occurs; so it is at the start and whole, or nowhere.
     """
     path: str = scope["path"]
     raw = (scope.get("raw_path") or b"").partition(b"?")[0]
-    root = root or scope.get("root_path", "")
+    root: str = scope.get("root_path", "")
+    if own_root and path.startswith(own_root):
+        return ""
     if raw and (b"%2f" in raw.lower() or unquote(raw) != path):
         return ""
     if root in ("", "/"):

@@ -479,7 +479,7 @@ def test_a_path_with_a_query_in_its_raw_form_is_the_same() -> None:
 
 
 def test_the_mount_point_that_an_app_sets_for_itself() -> None:
-    """FastAPI(root_path="/api") routes /api/login and /login alike, whatever the server says."""
+    """FastAPI(root_path="/api") routes /api/admin and /admin alike, whatever the server says."""
 
     class Rooted:
         root_path = "/api"
@@ -487,10 +487,29 @@ def test_the_mount_point_that_an_app_sets_for_itself() -> None:
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await _plain(scope, receive, send)
 
-    guarded = World({"rules": "/admin/*: admin"}).async_guard().wrap(Rooted())
-    for path, status in (("/api/login", 200), ("/login", 200), ("/apilogin", 401)):
-        scope = {**scope_of(Request()), "path": path, "raw_path": path.encode(), "root_path": ""}
-        assert asyncio.run(call_asgi(guarded, scope)).status == status
+    world = World({"rules": "/admin/*: admin"})
+    guarded = world.async_guard().wrap(Rooted())
+    headers = [(b"authorization", b"Bearer " + world.login().access_token.encode())]
+    for path, status in (("/me", 200), ("/admin/x", 403), ("/api/admin/x", 403), ("/api/me", 403)):
+        scope = {**scope_of(Request()), "path": path, "raw_path": path.encode(), "root_path": "", "headers": headers}
+        assert asyncio.run(call_asgi(guarded, scope)).status == status, path
+
+
+def test_an_app_whose_root_path_is_a_folder() -> None:
+    """As Quart's: it says nothing about where the app is mounted."""
+
+    class InAFolder:
+        root_path = "/srv/app"
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await _plain(scope, receive, send)
+
+    world = World({"rules": "/admin/*: admin"})
+    guarded = world.async_guard().wrap(InAFolder())
+    headers = [(b"authorization", b"Bearer " + world.login().access_token.encode())]
+    for path, status in (("/api/me", 200), ("/api/admin/x", 403)):
+        scope = {**scope_of(Request()), "path": path, "raw_path": path.encode(), "root_path": "/api", "headers": headers}
+        assert asyncio.run(call_asgi(guarded, scope)).status == status, path
 
 
 def test_the_middleware_takes_a_guard() -> None:
