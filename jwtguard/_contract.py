@@ -14,7 +14,8 @@ from typing import Final, cast
 
 import pytest
 
-from ._contract_kit import FAR, KEY, PATIENCE, Driven, Open, Reports, Watching, at_once, end, is_async, put
+from ._contract_kit import FAR, KEY, LONGEST_KEY, PATIENCE, Driven, Open, Reports, Watching, at_once, end, is_async, put
+from ._contract_push import PushContract
 from .stores.adapters import InThreads, OnLoop
 from .stores.base import AsyncStore, Store, Watched
 from .testing import FakeClock
@@ -22,12 +23,11 @@ from .testing import FakeClock
 __all__ = ["StoreContract"]
 
 THREADS: Final = 8
-LONGEST_KEY: Final = bytes(range(256)) * 4
 ALIKE: Final = (b"a", b"A", b"a ", b" a", b"a\0", b"\0a", b"a\0b", b"a%", b"_", b"{a}b", b"ss", "ß".encode(), "é".encode())
 ALIKE_BUT_DECOMPOSED: Final = "e\N{COMBINING ACUTE ACCENT}".encode()
 
 
-class StoreContract:
+class StoreContract(PushContract):
     """Subclass it, as `class TestMyStore(StoreContract)`, and answer a store from `make_store`; pytest does the rest.
 
     Every test runs in both colours: the store's own, and the other one through `InThreads` or `OnLoop`.

@@ -17,6 +17,7 @@ from .stores.base import AsyncStore, Loaded, Store, Watched, is_async
 __all__ = [
     "FAR",
     "KEY",
+    "LONGEST_KEY",
     "PATIENCE",
     "Driven",
     "Open",
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 FAR: Final = 4_102_444_800_000  # the year 2100
 KEY: Final = b"the-key"
+LONGEST_KEY: Final = bytes(range(256)) * 4
 PATIENCE: Final = 60.0
 
 Open: TypeAlias = Callable[[], Store]

@@ -3,7 +3,8 @@
 Invariants:
 - What the transition decides by is fixed before the first attempt: its arguments, and the moment, which is the store's
   clock at the first load (or the document's own, if that is ahead).
-- A save that failed without an answer may have succeeded. It is tried once more, and the transition is told.
+- A save that failed without an answer may have succeeded. It is tried once more, and the transition is told; unless the
+  error is final: then the second try would find the first one's effect and hide what was wrong with it.
 - A save that may have ended something is followed by the invalidation, whatever became of the save. One that failed
   without an answer may land late, so when the commit is over it is followed by another.
 - In one process, one writer per user at a time: the others would only lose their races. Across processes the
@@ -137,9 +138,9 @@ class Committer:
                 try:
                     if (yield from self._save(key, loaded.version, step.document, step.ends)):
                         return step
-                except StoreError:
+                except StoreError as error:
                     may_land_late = may_land_late or step.ends
-                    if moment.repeated:
+                    if moment.repeated or error.final:
                         raise
                     moment = moment._replace(repeated=True)
                 attempt += 1

@@ -24,6 +24,7 @@
     ├── LimitReached            409  limit_reached
     └── StoreUnavailable        503  store_unavailable
         ├── StoreError               a store's driver failed, or answered what can't be
+        │   └── Unconfirmed          an ending isn't known to be at as many replicas as were asked for
         └── DocumentDamaged          one user's document can't be read
 
 An error class carries `status`, `code`, `error` and `description`; what renders an answer reads these and never asks for
@@ -65,6 +66,7 @@ __all__ = [
     "TokenInvalid",
     "TokenMissing",
     "TokenSuperseded",
+    "Unconfirmed",
 ]
 
 
@@ -284,6 +286,18 @@ class StoreUnavailable(JWTGuardError):
 
 class StoreError(StoreUnavailable):
     """What a store raises in place of its driver's exceptions, which it sets as `__cause__`."""
+
+    final: ClassVar[bool] = False
+    """Whether trying again would only hide what is wrong."""
+
+
+class Unconfirmed(StoreError):
+    """An ending may be saved, but isn't known to be at as many replicas as were asked for: a failover might undo it.
+
+    Who tried again would find the ending done, and could not tell that its replicas still lack it.
+    """
+
+    final = True
 
 
 class DocumentDamaged(StoreUnavailable):

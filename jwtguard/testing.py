@@ -44,7 +44,7 @@ def __getattr__(name: str) -> object:
         import pytest
     except ImportError as error:
         raise ImportError("StoreContract needs pytest: pip install 'jwtguard-middleware[test]'") from error
-    pytest.register_assert_rewrite("jwtguard._contract")
+    pytest.register_assert_rewrite("jwtguard._contract", "jwtguard._contract_push")
     from ._contract import StoreContract
 
     return StoreContract

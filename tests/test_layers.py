@@ -23,7 +23,7 @@ FLOORS = (
     ("authentication", "core", "endpoints", "gate", "guard", "operations"),
     ("asgi", "wsgi"),
     ("fastapi", "flask", "starlette"),
-    ("_contract", "_contract_kit", "testing"),
+    ("_contract", "_contract_kit", "_contract_push", "testing"),
     ("",),  # jwtguard itself
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -15,6 +15,7 @@ from jwtguard._contract_kit import put
 from jwtguard.errors import ConfigError
 from jwtguard.stores import open_store
 from jwtguard.stores.memory import MemoryStore
+from jwtguard.stores.redis import RedisStore
 from jwtguard.stores.sqlite import SQLiteStore
 from jwtguard.testing import FakeClock
 
@@ -84,11 +85,6 @@ def test_memory_with_more() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://h/0",
-        "rediss://h",
-        "redis+cluster://h",
-        "redis+sentinel://h/m",
-        "unix:///run/redis.sock",
         "postgresql://h/d",
         "postgresql+psycopg://h/d",
         "postgres://h/d",
@@ -97,7 +93,33 @@ def test_memory_with_more() -> None:
     ],
 )
 def test_stores_of_later_versions(url: str) -> None:
-    assert "memory:// and sqlite:/// only" in refusal(url)
+    assert "no SQL stores yet" in refusal(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h/0",
+        "REDISS://h",
+        "unix:///run/redis.sock",
+        "redis+sentinel://h/m",
+        "rediss+sentinel://h/m",
+        "redis+cluster://h",
+        "rediss+cluster://h",
+    ],
+)
+def test_redis(url: str) -> None:
+    store = open_store(url, timeout=2, clock=FakeClock())
+    assert isinstance(store, RedisStore)
+    store.close()
+
+
+def test_redis_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jwtguard.stores.redis", None)
+    message = refusal("redis://:hunter2@h")
+    assert "pip install 'jwtguard-middleware[redis]'" in message
+    assert "redis-py 5.2.1 or newer" in message
+    assert "hunter2" not in message
 
 
 @pytest.mark.parametrize(
@@ -114,8 +136,16 @@ def test_anything_else(url: str) -> None:
     "url",
     [
         "mongodb://alice:hunter2@h/d",
-        "redis://:hunter2@h/0",
-        "redis://:p/w@hunter2@h/0",
+        "redis://:hunter2@h/x",
+        "redis://:p/w@hunter2@h/x",
+        "redis://:hunter2@",
+        "redis://:hunter2",
+        "redis://h:hunter2",
+        "redis://h/hunter2",
+        "redis://h?password=",
+        "redis://h?nothing=hunter2",
+        "redis://h?password=hunter2&password=hunter2",
+        "redis://h?prefix={hunter2}",
         "alice:hunter2@h",
         "sqlite://alice:hunter2@h/d",
         "memory://alice:hunter2@h",

@@ -14,8 +14,12 @@ __all__ = ["AsyncStore", "Heard", "Loaded", "Paired", "Pushed", "Store", "Watche
 
 logger = logging.getLogger("jwtguard")
 
-ACCEPTED: Final = "memory:// (this process only) or sqlite:///path (one machine; sqlite:////path if it is absolute)"
-LATER: Final = frozenset({"mariadb", "mysql", "postgres", "postgresql", "redis", "rediss", "unix"})
+ACCEPTED: Final = (
+    "memory:// (this process only), sqlite:///path (one machine; sqlite:////path if it is absolute), redis://host:port/0 "
+    "(also rediss://, unix://, redis+sentinel://, redis+cluster://)"
+)
+LATER: Final = frozenset({"mariadb", "mysql", "postgres", "postgresql"})
+REDIS: Final = frozenset({"redis", "rediss", "unix"})
 SHOWN: Final = 100
 
 
@@ -30,8 +34,10 @@ def open_store(url: str, *, timeout: float = 0.25, clock: Clock = SystemClock())
         return _memory(url, rest, clock)
     if separator and scheme == "sqlite":
         return _sqlite(url, rest, timeout, clock)
+    if separator and scheme.partition("+")[0] in REDIS:
+        return _redis(url, timeout, clock)
     if separator and scheme.partition("+")[0] in LATER:
-        raise ConfigError(f"the store is {_shown(url)}, but this version of jwtguard has memory:// and sqlite:/// only")
+        raise ConfigError(f"the store is {_shown(url)}, but this version of jwtguard has no SQL stores yet")
     raise ConfigError(f"the store is {_shown(url)}, which names no store. Accepted: {ACCEPTED}")
 
 
@@ -54,6 +60,16 @@ def _sqlite(url: str, rest: str, timeout: float, clock: Clock) -> Store:
     store = SQLiteStore(location[1:], timeout=timeout, clock=clock)
     logger.info("sessions are kept in %s", ascii(str(store.path)))
     return store
+
+
+def _redis(url: str, timeout: float, clock: Clock) -> Store:
+    try:
+        from .redis import RedisStore
+    except ImportError as error:
+        raise ConfigError(
+            f"the store is {_shown(url)}, which needs redis-py 5.2.1 or newer: pip install 'jwtguard-middleware[redis]'"
+        ) from error
+    return RedisStore(url, timeout=timeout, clock=clock)
 
 
 def _shown(url: str) -> str:

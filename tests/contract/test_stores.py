@@ -6,13 +6,15 @@ import inspect
 import runpy
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from redis_kit import Cluster, Redis
 
 from jwtguard.stores import AsyncStore, Loaded, Store
 from jwtguard.stores.adapters import InThreads
 from jwtguard.stores.memory import MemoryStore, _Document
+from jwtguard.stores.redis import AsyncRedisStore, RedisStore
 from jwtguard.stores.sqlite import SQLiteStore
 from jwtguard.testing import FakeClock, StoreContract
 
@@ -38,6 +40,38 @@ class TestAsyncStore(StoreContract):
 
     def make_store(self, tmp_path: Path, clock: FakeClock) -> AsyncStore:
         return InThreads(SQLiteStore(tmp_path / "store.db", timeout=10, clock=clock))
+
+
+@pytest.mark.servers
+class TestRedisStore(StoreContract):
+    persistent = True
+    server_clock = True
+
+    @pytest.fixture(autouse=True)
+    def server(self, redis_server: Redis) -> None:
+        self.url = redis_server.url
+
+    def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
+        return RedisStore(f"{self.url}?prefix={tmp_path.name}:", timeout=10)
+
+
+class TestAsyncRedisStore(TestRedisStore):
+    """The store that is async by itself, whose other colour is OnLoop."""
+
+    def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
+        return cast(Store, AsyncRedisStore(f"{self.url}?prefix={tmp_path.name}:", timeout=10))
+
+
+class TestRedisCluster(TestRedisStore):
+    @pytest.fixture(autouse=True)
+    def server(self, redis_cluster: Cluster) -> None:
+        self.url = redis_cluster.url
+
+
+class TestAsyncRedisCluster(TestAsyncRedisStore):
+    @pytest.fixture(autouse=True)
+    def server(self, redis_cluster: Cluster) -> None:
+        self.url = redis_cluster.url
 
 
 class TestCustomStore(StoreContract):

@@ -1,0 +1,166 @@
+"""What a Redis server announces: listened for at every master, and only as long as it is known to arrive.
+
+Invariants:
+- The driver never connects again by itself: it would subscribe again in silence, and what was announced in between would be
+  missed. A connection that fails is a gap, and so is another master.
+- A `Heard` is of the moment before its questions were sent. It follows the answers of all masters, which come after all
+  that they announced before, and the proof, fetched after that moment, that there is no other master.
+- In a cluster each master announces its own endings to its own listeners; what it also sends to the other masters may get
+  lost between them, so it is nothing to go by. What comes twice is told by its version.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from typing import Final, Protocol, TypeVar
+
+from cachetools import LRUCache
+
+from ..errors import StoreError
+from ._redis_links import DRIVER_ERRORS, Link, Warn, connected
+from ._redis_routes import Ask, Post, Route, Talk
+from ._redis_url import Address, Plan
+from ._redis_words import Announced, Command, Reply, announced_in, channel_of
+from .base import Heard
+
+__all__ = ["Ears"]
+
+T = TypeVar("T")
+
+BEAT: Final = 0.5
+"""Seconds between two rounds of questions."""
+LONGEST_PATIENCE: Final = 1.0
+"""Seconds to wait for an answer, whatever the timeout, so that a word comes each second or none does."""
+REMEMBERED: Final = 1024
+
+
+class Run(Protocol):
+    """Runs a flow to its end."""
+
+    def __call__(self, talk: Talk[T]) -> T: ...
+
+
+class _Line:
+    """A connection that is read when something has come in."""
+
+    def __init__(self, ask: Ask, link: Link) -> None:
+        self.address = ask.address
+        self._link = link
+
+    def fileno(self) -> int:
+        """For a selector."""
+        sock = self._link._sock
+        return -1 if sock is None else sock.fileno()
+
+    def send(self, command: Command) -> None:
+        self._link.send_packed_command(self._link.pack_commands((command,)), check_health=False)
+
+    def read(self) -> Reply:
+        return self._link.read_response()
+
+    def come_in(self) -> Generator[Reply]:
+        """What has come in, without waiting for more."""
+        while self._link.can_read():
+            yield self.read()
+
+
+class Ears:
+    """One listener. Arguments: `monotonic`, the clock that `Heard` goes by."""
+
+    def __init__(self, plan: Plan, route: Route, timeout: float, monotonic: Callable[[], float], warn: Warn) -> None:
+        self._plan = plan
+        self._route = route
+        self._patience = min(timeout, LONGEST_PATIENCE)
+        self._monotonic = monotonic
+        self._warn = warn
+        self._channel = channel_of(plan.prefix)
+        self._seen: LRUCache[Announced, bool] = LRUCache(REMEMBERED)
+
+    def changes(self, run: Run) -> Generator[bytes | Heard]:
+        """As `Pushed.changes`."""
+        with ExitStack() as stack:
+            try:
+                post = run(self._route.listen())
+                masters = [self._subscribe(stack, address) for address in post.masters]
+                control = self._connect(stack, post.control)
+                selector = stack.enter_context(selectors.DefaultSelector())
+                for line in (*masters, control):
+                    selector.register(line, selectors.EVENT_READ, line)
+                yield from _first_heard(self._rounds(selector, masters, control, post))
+            except DRIVER_ERRORS as error:
+                raise StoreError(f"the announcements broke off: {error}") from error
+
+    def _connect(self, stack: ExitStack, ask: Ask) -> _Line:
+        link = connected(self._plan, self._route, ask, self._patience, self._warn)
+        stack.callback(link.disconnect)
+        return _Line(ask, link)
+
+    def _subscribe(self, stack: ExitStack, address: Address) -> _Line:
+        line = self._connect(stack, Ask(address, ()))
+        line.send(("SUBSCRIBE", self._channel))
+        reply = line.read()
+        if not isinstance(reply, list) or reply[0] != b"subscribe":
+            raise StoreError(f"{address} didn't confirm the subscription")
+        return line
+
+    def _rounds(
+        self, selector: selectors.BaseSelector, masters: list[_Line], control: _Line, post: Post
+    ) -> Generator[bytes | Heard]:
+        """In each round every master is asked for a sign, and who else is one; and what they announce is passed on."""
+        while True:
+            at, began = self._monotonic(), time.monotonic()
+            for master in masters:
+                master.send(("PING",))
+            control.send(*post.control.commands)
+            silent = {*masters, control}
+            while (left := began + (self._patience if silent else BEAT) - time.monotonic()) > 0:
+                were_silent = bool(silent)
+                for key, _ in selector.select(left):
+                    line: _Line = key.data
+                    for reply in line.come_in():
+                        if line is control:
+                            self._check(post, reply)
+                        elif (announced := self._announced(line, reply)) is not None:
+                            yield from self._news(announced)
+                            continue
+                        silent.discard(line)
+                if were_silent and not silent:
+                    yield Heard(at)
+            if silent:
+                names = ", ".join(sorted(str(line.address) for line in silent))
+                raise StoreError(f"{names} didn't answer within {self._patience:g} s")
+
+    def _announced(self, master: _Line, reply: Reply) -> Reply | None:
+        """The message that came; None if it is the answer to a question. Raises StoreError for anything else."""
+        if reply[0] == b"message":
+            return reply[2]
+        if reply[0] != b"pong":
+            raise StoreError(f"{master.address} ended the subscription")
+        return None
+
+    def _check(self, post: Post, reply: Reply) -> None:
+        try:
+            post.check(reply)
+        except StoreError:
+            self._route.doubt()
+            raise
+
+    def _news(self, message: Reply) -> Generator[bytes]:
+        announced = announced_in(message)
+        if announced is not None and announced not in self._seen:
+            self._seen[announced] = True
+            yield announced.key
+
+
+def _first_heard(items: Iterator[bytes | Heard]) -> Generator[bytes | Heard]:
+    """The same items, but the first `Heard` comes before all others."""
+    early: list[bytes | Heard] = []
+    for item in items:
+        if isinstance(item, Heard):
+            yield item
+            yield from early
+            yield from items
+        early.append(item)

