@@ -10,14 +10,15 @@ browsers can't set headers there; the app never sees the token.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
 
 from .answers import Answer
-from .context import IDENTITY, NO_STORE, REQUEST, begin, forget
+from .context import IDENTITY, REQUEST, begin, forget
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
+from .exchange import SUBPROTOCOL, Exchange, Receive, Scope, Send
 from .gate import Gate, is_preflight
 from .guard import AsyncGuard
 from .inputs import takes
@@ -28,22 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ASGIApp", "JWTGuardMiddleware"]
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-SUBPROTOCOL: Final = "jwtguard.bearer"
 POLICY_VIOLATION: Final = 1008
 """The close code for a WebSocket that is refused where the server can't send an answer (RFC 6455 section 7.4.1)."""
 
 _FORGED: Final = frozenset({b"remote-user", b"jwtguard-identity"})
 _FORGED_LENGTHS: Final = frozenset(map(len, _FORGED))
 _DASHES: Final = bytes.maketrans(b"_.", b"--")
-
-_STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"})
-"""The messages with which an app begins its answer."""
 
 
 class Permissions:
@@ -84,15 +77,15 @@ class JWTGuardMiddleware:
         if kind not in ("http", "websocket"):
             await self._pass_lifespan(scope, receive, send)
             return
-        sending = _Sending(scope, send)
+        exchange = Exchange(self._guard, scope, receive, send)
         request = begin(scope)
         try:
             authorization = take_authorization(scope)
             if kind == "websocket":
-                authorization += _token_of_subprotocol(scope, sending)
+                authorization += _token_of_subprotocol(scope, exchange)
             elif (found := self._find(scope)) is not None:
                 set_identity(scope, ANONYMOUS)
-                await self.serve(found, authorization, scope, receive, sending)
+                await self.serve(found, authorization, scope, receive, exchange)
                 return
             identity = self._gate.recall(authorization[0]) if len(authorization) == 1 else None
             if identity is None:
@@ -100,19 +93,32 @@ class JWTGuardMiddleware:
             elif self._gate.has_scope_rules:
                 self._gate.check_rules(identity, method_of(scope), path_of(scope, self._own_root))
             set_identity(scope, identity)
-            await self._app(scope, receive, sending)
-        except JWTGuardError as error:
-            if sending.started:
+            exchange.identity = identity
+            await self._app(scope, exchange.receive, exchange)
+        except Exception as error:
+            if not await self._settle(error, exchange, scope, receive, send):
                 raise
-            await self.refuse(error, scope, receive, send)
         finally:
             REQUEST.reset(request)
             forget(scope)
+            if exchange.line is not None:
+                exchange.line.leave()
+        if exchange.line is not None:
+            await exchange.line.part()
 
     async def _pass_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             raise RuntimeError(f"jwtguard can't guard a scope of type {scope['type']!r}")
         await self._app(scope, receive, send)
+
+    async def _settle(self, error: Exception, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether an error is dealt with, by an answer or because the connection was ended. If not, it is the server's."""
+        if not isinstance(error, JWTGuardError) or exchange.started:
+            if exchange.line is not None:
+                await exchange.line.part()
+            return exchange.explains(error)
+        await self.refuse(error, scope, receive, send)
+        return True
 
     def _find(self, scope: Scope) -> tuple[Endpoint, str] | None:
         """The endpoint that an HTTP request is for."""
@@ -150,32 +156,6 @@ class JWTGuardMiddleware:
         except RequestInvalid as error:
             return self.endpoints.refuse(error, endpoint)
         return await self._guard.complete(self.endpoints.answer(endpoint, request))
-
-
-class _Sending:
-    """`send` for the app: notes whether an answer has begun, and completes the message that begins it.
-
-    An answer to a request that got tokens is not to be stored (RFC 6749 section 5.1); a WebSocket that was opened with the
-    token's subprotocol has it selected where the app selects none.
-    """
-
-    __slots__ = ("_scope", "_send", "offered", "started")
-
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._scope = scope
-        self._send = send
-        self.started = False
-        self.offered = False
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        if message["type"] in _STARTS:
-            self.started = True
-            if message["type"] == "http.response.start" and NO_STORE in self._scope:
-                kept = [header for header in message.get("headers", ()) if header[0].lower() != b"cache-control"]
-                message = {**message, "headers": [*kept, (b"cache-control", b"no-store")]}
-            elif self.offered and message["type"] == "websocket.accept" and not message.get("subprotocol"):
-                message = {**message, "subprotocol": SUBPROTOCOL}
-        return self._send(message)
 
 
 async def send_answer(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
@@ -260,7 +240,7 @@ def _is_forged(name: bytes) -> bool:
     return name.lower().translate(_DASHES) in _FORGED
 
 
-def _token_of_subprotocol(scope: Scope, sending: _Sending) -> list[bytes]:
+def _token_of_subprotocol(scope: Scope, exchange: Exchange) -> list[bytes]:
     """The token of the subprotocol pair, as an Authorization value; the pair is removed from what the app sees."""
     offered = list(scope.get("subprotocols") or ())
     tokens: list[bytes] = []
@@ -268,8 +248,8 @@ def _token_of_subprotocol(scope: Scope, sending: _Sending) -> list[bytes]:
         place = offered.index(SUBPROTOCOL)
         tokens += [b"Bearer " + text.encode("latin-1", "replace") for text in offered[place + 1 : place + 2]]
         del offered[place : place + 2]
-        sending.offered = True
-    if sending.offered:
+        exchange.offered = True
+    if exchange.offered:
         scope["subprotocols"] = offered
         kept = [header for header in scope["headers"] if header[0] != b"sec-websocket-protocol"]
         rest = [(b"sec-websocket-protocol", ", ".join(offered).encode("latin-1", "replace"))] if offered else []

@@ -24,7 +24,7 @@ from .errors import (
 )
 from .flow import Flow
 from .model import Identity, read_only
-from .policy import Admission, Ended, Moment, Policy, Superseded, judge, needs_touch
+from .policy import Admission, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
 from .recall import Entry, Lease, digest_of
 from .registry import Registry
 from .tokens import Access, Tokens, text_of_id, token_id_text
@@ -91,6 +91,30 @@ class Authenticator:
                 return entry.identity
             raise
 
+    def tenure(self, subject: str, session_id: bytes, generation: int) -> Flow[tuple[Lease, float]]:
+        """How long a session goes on if nothing happens to it (monotonic), and the lease that says so.
+
+        For what is open already: the token of this generation let it in, and doesn't count any more. It is a use of the
+        session. Raises SessionEnded, StoreUnavailable.
+        """
+        asked_at = self._clock.monotonic()
+        key = document_key(self._tokens.issuer, subject)
+        lease = yield from self._registry.lease(key)
+        session = self._session(lease, subject, session_id)
+        if isinstance(session, Ended) and not isinstance(self._session(lease, subject, session_id, at=lease.now), Ended):
+            lease = yield from self._registry.lease(key, newer_than=lease.number)  # it may have been prolonged elsewhere
+            session = self._session(lease, subject, session_id)
+        if isinstance(session, Ended):
+            raise ENDED[session.reason]
+        moment = self._moment(lease)
+        if needs_touch(session, moment, generation):
+            yield from self._touch(subject, generation, session, lease)
+        return lease, asked_at + (end_of(session, self._policy) - moment.now) / 1000
+
+    def _session(self, lease: Lease, subject: str, session_id: bytes, at: int | None = None) -> SessionRecord | Ended:
+        document = self._registry.read(lease.data, subject)
+        return find_active(document, self._moment(lease, at), session_id)
+
     def _verified(self, token: bytes, digest: bytes) -> Entry:
         """The token's entry; one that is in the table needs no second verification."""
         entry = self._registry.table.get(digest)
@@ -126,7 +150,7 @@ class Authenticator:
             raise StoreUnavailable("the store is behind, and didn't take over a newer generation")
         entry = self._on_lease(entry, lease, verdict, asked_at)
         if not needs_touch(verdict.session, self._moment(lease), access.generation) or (
-            yield from self._touch(access, verdict.session, lease)
+            yield from self._touch(access.subject, access.generation, verdict.session, lease)
         ):
             self._registry.table.put(digest, entry)
         return entry
@@ -159,11 +183,11 @@ class Authenticator:
 
     def _judge(self, lease: Lease, access: Access, at: int | None = None) -> _Verdict:
         document = self._registry.read(lease.data, access.subject)
-        moment = self._moment(lease) if at is None else Moment(at, self._policy, lease.everyone)
-        return judge(document, moment, access.session_id, access.generation)
+        return judge(document, self._moment(lease, at), access.session_id, access.generation)
 
-    def _moment(self, lease: Lease) -> Moment:
-        return Moment(lease.store_time(self._clock.monotonic()), self._policy, lease.everyone)
+    def _moment(self, lease: Lease, at: int | None = None) -> Moment:
+        now = lease.store_time(self._clock.monotonic()) if at is None else at
+        return Moment(now, self._policy, lease.everyone)
 
     def _on_lease(self, entry: Entry, lease: Lease, verdict: Admission, asked_at: float) -> Entry:
         """The entry on its new lease. Its scopes are those of the token that the session still has. What remains is counted
@@ -173,24 +197,24 @@ class Authenticator:
         identity = entry.identity if scopes == entry.identity.scopes else self._identity(entry.access, scopes)
         return entry.admitted(lease, identity, asked_at + verdict.remaining / 1000)
 
-    def _touch(self, access: Access, session: SessionRecord, lease: Lease) -> Flow[bool]:
+    def _touch(self, subject: str, generation: int, session: SessionRecord, lease: Lease) -> Flow[bool]:
         """Write down the use, once per lease and generation. What merely says when is dropped if others write; a first use
         is not, since replays are judged by it. This request's answer depends on neither: the store admitted the token.
 
         Answers whether the token may be recalled from now on, and so be used without another touch: not before its first
         use is written down.
         """
-        use = (access.session_id, access.generation)
-        is_first = access.generation == session.generation and not session.used
+        use = (session.id, generation)
+        is_first = generation == session.generation and not session.used
         if use in lease.touched:
             return not is_first or lease.touched[use]
-        key = document_key(self._tokens.issuer, access.subject)
+        key = document_key(self._tokens.issuer, subject)
         if not is_first and self._committer.is_busy(key):
             return True
         lease.touched[use] = False
         try:
-            touching = partial(touch, session_id=access.session_id, generation=access.generation)
-            yield from self._committer.commit(key, access.subject, touching, insist=is_first)
+            touching = partial(touch, session_id=session.id, generation=generation)
+            yield from self._committer.commit(key, subject, touching, insist=is_first)
             lease.touched[use] = True
         except StoreUnavailable:
             return not is_first  # the committer has told its health

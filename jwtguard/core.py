@@ -18,6 +18,7 @@ from .document import everyone_key
 from .errors import ConfigError
 from .health import Health
 from .keys import Keyring
+from .live import Live
 from .model import Event
 from .operations import ClaimsLoader, Operations
 from .policy import Policy
@@ -107,6 +108,10 @@ class Core:
             stale_if_down=settings.stale_if_down,
             tell=hooks.tell,
         )
+        self.live = Live(
+            self.authenticator, self.registry, clock=clock, ttl=_lease_ttl(settings, settings.cache_ttl), patience=patience
+        )
+        self.registry.on_ending = self.live.ended
         self.operations = Operations(
             tokens=tokens,
             registry=self.registry,
@@ -116,6 +121,11 @@ class Core:
             claims_loader=hooks.claims_loader,
             tell=hooks.tell,
         )
+
+    def close(self) -> None:
+        """End what is open, and stop listening to the store, until the next use."""
+        self.live.close()
+        self.registry.close()
 
 
 def patience_of(settings: Settings) -> float:

@@ -14,9 +14,9 @@ status) and `after_request` functions.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .context import IDENTITY, NO_STORE, REQUEST
 from .core import Core
@@ -27,7 +27,7 @@ from .gate import Gate
 from .guard import Guard, GuardMethods, take_arguments
 from .model import ANONYMOUS, Identity
 from .settings import Settings
-from .wsgi import admit, remove_forged, response_of, serve, set_identity
+from .wsgi import LiveBody, admit, remove_forged, response_of, serve, set_identity
 
 try:
     from flask import Flask, Response, current_app, has_request_context, request
@@ -133,7 +133,7 @@ class _Guarded:
             )
         app.url_rule_class = _checking(app.url_rule_class, self._check_collision)  # type: ignore[assignment]
         app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
-        app.after_request_funcs.setdefault(None, []).insert(0, _forbid_storing)
+        app.after_request_funcs.setdefault(None, []).insert(0, self._after_request)
         app.teardown_request(_forget_request)
         app.error_handler_spec[None][None].setdefault(JWTGuardError, self._handle)
 
@@ -145,6 +145,15 @@ class _Guarded:
         is_for_endpoint = self._methods.get(request.endpoint) == request.method  # not its OPTIONS, which Flask answers
         identity = ANONYMOUS if is_for_endpoint else admit(self._guard, self._gate, environ)
         set_identity(environ, identity, self._guard.settings.remote_user)
+
+    def _after_request(self, response: Response) -> Response:
+        if NO_STORE in request.environ:
+            response.headers["Cache-Control"] = "no-store"
+        identity = request.environ.get(IDENTITY, ANONYMOUS)
+        if response.is_streamed and not response.direct_passthrough and identity.is_authenticated:
+            parts = cast("Iterable[bytes]", response.response)  # or str: it is encoded on its way out
+            response.response = LiveBody(parts, identity, self._guard, response)
+        return response
 
     def _serve(self, endpoint: Endpoint, session_id: str = "") -> Response:
         return response_of(serve(self._guard, self._endpoints, (endpoint, session_id), request.environ, request), Response)
@@ -172,12 +181,6 @@ def _checking(make: Callable[..., Rule], check: Callable[[Rule], None]) -> Calla
         return rule
 
     return make_checked
-
-
-def _forbid_storing(response: Response) -> Response:
-    if NO_STORE in request.environ:
-        response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 def _forget_request(error: BaseException | None) -> None:

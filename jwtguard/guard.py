@@ -197,7 +197,7 @@ class Guard(GuardMethods):
         return JWTGuardMiddleware(app, self)
 
     def close(self) -> None:
-        self._core.registry.close()
+        self._core.close()
         self._store.close()
 
     def perform(self, flow: Flow[T]) -> T:
@@ -334,7 +334,7 @@ class AsyncGuard:
 
     async def close(self) -> None:
         """As `Guard.close`."""
-        await asyncio.to_thread(self.core.registry.close)
+        await asyncio.to_thread(self.core.close)
         await self._store.close()
         await asyncio.to_thread(self._blocking.close)
 

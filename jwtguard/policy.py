@@ -17,6 +17,7 @@ __all__ = [
     "Superseded",
     "active_sessions",
     "end_of",
+    "find_active",
     "is_active",
     "judge",
     "needs_touch",
@@ -98,14 +99,20 @@ def active_sessions(document: Document, moment: Moment) -> tuple[SessionRecord, 
     return tuple(sorted(active, key=lambda session: -session.opened_at))
 
 
-def judge(document: Document, moment: Moment, session_id: bytes, generation: int) -> Admission | Ended | Superseded | None:
-    """Whether an access token of this session and generation is active. None: the token is newer than the document."""
-    moment = moment.not_before(document)
+def find_active(document: Document, moment: Moment, session_id: bytes) -> SessionRecord | Ended:
+    """The session with this id if it is active, whatever token it is asked for; else why it isn't."""
     session = document.find(session_id)
     if session is None:
         return Ended(document.why_ended(session_id))
-    if not is_active(session, moment):
-        return Ended(why_over(session, moment))
+    return session if is_active(session, moment.not_before(document)) else Ended(why_over(session, moment))
+
+
+def judge(document: Document, moment: Moment, session_id: bytes, generation: int) -> Admission | Ended | Superseded | None:
+    """Whether an access token of this session and generation is active. None: the token is newer than the document."""
+    moment = moment.not_before(document)
+    session = find_active(document, moment, session_id)
+    if isinstance(session, Ended):
+        return session
     if generation > session.generation:
         return None
     remaining = end_of(session, moment.policy) - moment.now

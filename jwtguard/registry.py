@@ -110,6 +110,8 @@ class Registry:
         self._longest = longest
         hears = health.beside("be listened to, so endings elsewhere are only seen within the cache's TTL", "push")
         self._channel = None if pushed is None else Channel(pushed, self.ended, hears)
+        self.on_ending: Callable[[bytes | None], None] | None = None
+        """Told of every ending, right after nothing from before it is relied on. It doesn't block and doesn't fail."""
         self._renew()
         renew_after_fork(self)
 
@@ -171,9 +173,22 @@ class Registry:
         if look is not None:
             look()
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether a look tells of every ending, as things are."""
+        return self._watch is not None and not self._looks.down
+
+    def holds(self, lease: Lease, now: float) -> bool:
+        """Whether a lease may be relied on by what is open already, and looks at least several times a second.
+
+        Where a look tells of every ending, that holds for as long as it does where endings are announced. (A request could
+        go by the same. It loads again after the TTL, so that no mistake in a store's look lasts longer.)
+        """
+        return lease.alive and (lease.lasts(now) or (self.is_exact and now < lease.began + self._longest))
+
     def coherence(self) -> Coherence:
         """How soon an ending elsewhere is seen here, as things are."""
-        if self._watch is not None and not self._looks.down:
+        if self.is_exact:
             return Coherence("exact", 0.0)
         if self._channel is None:
             return Coherence("cached", self._ttl)
@@ -195,8 +210,11 @@ class Registry:
             self._everyone_at = float("-inf")
             self._endings_of_all += 1
             self._kill(list(self._leases), list(self._flights))
+            key = None
         else:
             self._kill([key], [key])
+        if self.on_ending is not None:
+            self.on_ending(key)
 
     def _kill(self, leases: list[bytes], flights: list[bytes]) -> None:
         for key in leases:

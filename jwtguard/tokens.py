@@ -253,6 +253,11 @@ def token_id_text(session_id: bytes, generation: int) -> str:
     return f"{text_of_id(session_id)}.{generation}"
 
 
+def read_token_id(text: str) -> tuple[bytes, int]:
+    """The session id and the generation of a `jti` that `token_id_text` wrote."""
+    return _token_id(text)
+
+
 # -- what each kind must hold ----------------------------------------------------------------------------------------------
 
 

@@ -7,18 +7,19 @@ sends under these names, in any spelling, is removed first, on public paths too.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 from .answers import Answer
 from .context import IDENTITY, NO_STORE, REQUEST
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
-from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
+from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid, SessionEnded, StoreUnavailable
 from .gate import Gate, is_preflight
 from .guard import Guard
 from .inputs import takes
+from .live import Tenure
 from .model import ANONYMOUS, Identity
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ class JWTGuardMiddleware:
             return self._refuse(error, environ, starting)
         finally:
             REQUEST.reset(request)
-        return body if starting.begun else _LateBody(body, environ, starting, self._refuse)
+        if not starting.begun:
+            body = _LateBody(body, environ, starting, self._refuse)
+        return body if is_whole(body, environ, identity) else LiveBody(body, identity, self._guard, starting)
 
     def _identify(self, environ: Environ) -> Identity | Answer:
         """Whose the request is, or what answers it if it is for an endpoint. Raises what `Gate.admit` raises."""
@@ -91,15 +94,17 @@ class _Starting:
     """`start_response` for the app: notes whether an answer has begun, and marks one to a request that got tokens as not to
     be stored (RFC 6749 section 5.1)."""
 
-    __slots__ = ("_environ", "_start_response", "begun")
+    __slots__ = ("_environ", "_start_response", "begun", "headers")
 
     def __init__(self, environ: Environ, start_response: StartResponse) -> None:
         self._environ = environ
         self._start_response = start_response
         self.begun = False
+        self.headers: Sequence[tuple[str, str]] = ()
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         self.begun = True
+        self.headers = headers
         if NO_STORE in self._environ:
             headers = [header for header in headers if header[0].lower() != "cache-control"]
             headers.append(("Cache-Control", "no-store"))
@@ -148,6 +153,68 @@ class _LateBody:
         close: Callable[[], None] | None = getattr(self._body, "close", None)
         if close is not None:
             close()
+
+
+class _Head(Protocol):
+    """Where the headers of a response are, once it has begun."""
+
+    headers: Any
+
+
+class LiveBody:
+    """A streamed body, which ends when its session does, unless its length was told: then it is on its way, not open.
+
+    Each part is passed on only if the session goes on when the app gives it. So a body is ended when its next part comes; a
+    blocking server can't do it before.
+    """
+
+    def __init__(self, body: Iterable[bytes], identity: Identity, guard: Guard, head: _Head) -> None:
+        self._body = body
+        self._identity = identity
+        self._guard = guard
+        self._head = head
+        self._parts: Iterator[bytes] | None = None
+        self._tenure: Tenure | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._parts is None:
+            self._parts = iter(self._body)
+            part = next(self._parts)
+            if not any(name.lower() == "content-length" for name, _ in tuple(self._head.headers)):
+                self._tenure = Tenure(self._identity)
+        else:
+            part = next(self._parts)
+        if self._tenure is not None and not self._goes_on(self._tenure):
+            self._parts = iter(())
+            raise StopIteration
+        return part
+
+    def _goes_on(self, tenure: Tenure) -> bool:
+        live = self._guard.core.live
+        live.look()
+        if not live.doubtful([tenure]):
+            return True
+        try:
+            self._guard.perform(live.judge(tenure))
+        except (SessionEnded, StoreUnavailable):
+            return False
+        return True
+
+    def close(self) -> None:
+        close: Callable[[], None] | None = getattr(self._body, "close", None)
+        if close is not None:
+            close()
+
+
+def is_whole(body: Iterable[bytes], environ: Environ, identity: Identity) -> bool:
+    """Whether a body is passed on as it is: one that is there already, a file that the server sends, or nobody's."""
+    if type(body) in (list, tuple) or not identity.is_authenticated:
+        return True
+    files = environ.get("wsgi.file_wrapper")
+    return isinstance(files, type) and isinstance(body, files)
 
 
 def admit(guard: Guard, gate: Gate, environ: Environ) -> Identity:

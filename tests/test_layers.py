@@ -20,8 +20,8 @@ FLOORS = (
     ("_version", "clock", "errors", "forks", "model", "mutex", "patterns", "settings", "values"),
     ("answers", "bearer", "context", "document", "inputs", "keys", "policy", "rules", "tokens", "transitions", "stores"),
     ("commits", "flow", "health", "push", "recall", "registry"),
-    ("authentication", "core", "endpoints", "gate", "guard", "operations"),
-    ("asgi", "wsgi"),
+    ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),
+    ("asgi", "exchange", "wsgi"),
     ("fastapi", "flask", "starlette"),
     ("_contract", "_contract_kit", "_contract_push", "testing"),
     ("",),  # jwtguard itself

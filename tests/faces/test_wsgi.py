@@ -87,16 +87,31 @@ class Body:
         self.closed += 1
 
 
-def test_a_body_that_has_begun_is_the_apps_own() -> None:
+class File(Body):
+    """As a server's file wrapper."""
+
+
+@pytest.mark.parametrize("body", [[b"x"], (b"x",), File(b"x")])
+def test_a_body_that_is_there_is_the_apps_own(body: Iterable[bytes]) -> None:
     """So a server knows a file wrapper, and a list its length."""
+    world = World()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return body
+
+    environ = environ_of(request_of(world.made("good"))) | {"wsgi.file_wrapper": File}
+    assert world.guard().wrap(app)(environ, lambda *_: None) is body
+
+
+def test_a_body_that_is_nobodys_is_the_apps_own() -> None:
     world, body = World(), Body(b"x")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])
         return body
 
-    returned = world.guard().wrap(app)(environ_of(request_of(world.made("good"))), lambda *_: None)
-    assert returned is body
+    assert world.guard().wrap(app)(environ_of(Request(target="/")), lambda *_: None) is body
 
 
 def late(body: Body) -> Callable[..., Iterable[bytes]]:
