@@ -104,23 +104,30 @@ class Exchange:
 
     async def _receive_if_open(self) -> Message:
         """A message, or the disconnection when the connection is ended, also while this waits."""
-        if self.line is not None and self.line.closing is not None:
-            return self.line.disconnection()
+        if self._is_ended():
+            return self._disconnection()
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         before = task.cancelling()
         self._readers.append(task)
+        message: Message = {}
         try:
             message = await self._receive()
         except asyncio.CancelledError:
-            if self.line is None or self.line.closing is None or task.uncancel() > before:
+            if not self._is_ended():
                 raise
-        else:
-            if self.line is None or self.line.closing is None:
-                return message
-            task.uncancel()  # something in between has kept the cancellation for itself
         finally:
             self._readers.remove(task)
-        return self.line.disconnection()
+        if not self._is_ended():
+            return message
+        if task.uncancel() > before:  # somebody else has cancelled it, too
+            raise asyncio.CancelledError
+        return self._disconnection()
+
+    def _is_ended(self) -> bool:
+        return self.line is not None and self.line.closing is not None
+
+    def _disconnection(self) -> Message:
+        return cast("_Line", self.line).disconnection()
 
     async def _accept(self, message: Message) -> None:
         if self.offered and not message.get("subprotocol"):
@@ -135,7 +142,7 @@ class Exchange:
 
     def explains(self, error: Exception) -> bool:
         """Whether an error is what the end of this connection comes to in an app that doesn't handle it."""
-        if self.line is None or self.line.farewell is None:
+        if not self._is_ended():
             return False
         from starlette.requests import ClientDisconnect
         from starlette.websockets import WebSocketDisconnect

@@ -415,6 +415,27 @@ def test_who_is_not_judged_in_time_is_ended() -> None:
     play(scene)
 
 
+def test_a_connection_that_goes_while_it_is_judged() -> None:
+    async def scene() -> None:
+        clock = FakeClock()
+        world = World(AsyncModel(ModelStore(clock)))
+        world.clock = clock
+        world.guard, world.other = world.another(), world.another()
+        wire = await (await world.login()).opened()
+        await world.other.revoke_all("alice")
+        clock.advance(5)
+        (patrol,) = world.guard.core.live._patrols.values()
+        patrol.go_round()
+        wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await asyncio.sleep(0)
+        await wire.done()
+        assert patrol._judges
+        await asyncio.gather(*patrol._judges)
+        assert wire.sent == [ACCEPT]
+
+    play(scene)
+
+
 # -- what isn't live -------------------------------------------------------------------------------------------------------
 
 
