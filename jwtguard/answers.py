@@ -15,7 +15,7 @@ import msgspec
 
 from .errors import ConfigError, JWTGuardError
 
-__all__ = ["NO_CONTENT", "Answer", "answer_json", "answer_to"]
+__all__ = ["NO_CONTENT", "Answer", "answer_json", "error_answer"]
 
 logger = logging.getLogger("jwtguard")
 
@@ -40,7 +40,7 @@ def answer_json(value: object) -> Answer:
     return Answer(200, (("Content-Type", "application/json"), _NOT_STORED), msgspec.json.encode(value))
 
 
-def answer_to(error: JWTGuardError, *, realm: str, on_error: ErrorHook | None = None, grant: bool = False) -> Answer:
+def error_answer(error: JWTGuardError, *, realm: str, on_error: ErrorHook | None = None, grant: bool = False) -> Answer:
     """The answer that an error becomes.
 
     realm: for the challenge. on_error: may answer another body, a JSON object. grant: whether a refresh token was to be

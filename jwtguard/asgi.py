@@ -194,7 +194,7 @@ def method_of(scope: Scope) -> str:
 
 
 def set_identity(scope: Scope, identity: Identity) -> None:
-    """Let the app see the identity."""
+    """Put the identity where the app reads it."""
     scope[IDENTITY] = scope["user"] = identity
     scope["auth"] = Permissions(identity)
 

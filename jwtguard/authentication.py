@@ -1,7 +1,7 @@
 """From a token to an identity, as flows: what `recall` doesn't know is verified, then judged by what the store says.
 
-A document at hand may merely be older than what a token proves: logins, rotations and touches elsewhere are not announced.
-So a verdict that such news could overturn is suspect, and is given only by a load that began after the news was there.
+A cached document may simply be older than the token: logins, refreshes and touches in other processes are not announced. A
+refusal that newer data could overturn is therefore given only after a load that began after the token was first seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .errors import (
 )
 from .flow import Flow
 from .model import Identity, read_only
-from .policy import Admission, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
+from .policy import Active, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
 from .recall import Entry, Lease, digest_of
 from .registry import Registry
 from .tokens import Access, Tokens, text_of_id, token_id_text
@@ -42,7 +42,7 @@ ENDED: Final[Mapping[Reason, type[AuthError]]] = {
 Tell = Callable[[str, str, bytes | None], None]
 """Told of an event: its name, the subject, the session's id."""
 
-_Verdict: TypeAlias = Admission | Ended | Superseded | None
+_Verdict: TypeAlias = Active | Ended | Superseded | None
 
 
 class Authenticator:
@@ -189,7 +189,7 @@ class Authenticator:
         now = lease.store_time(self._clock.monotonic()) if at is None else at
         return Moment(now, self._policy, lease.everyone)
 
-    def _on_lease(self, entry: Entry, lease: Lease, verdict: Admission, asked_at: float) -> Entry:
+    def _on_lease(self, entry: Entry, lease: Lease, verdict: Active, asked_at: float) -> Entry:
         """The entry on its new lease. Its scopes are those of the token that the session still has. What remains is counted
         from when it was asked for, before the verdict, so that no delay in between makes it last too long."""
         allowed = verdict.session.scopes

@@ -12,9 +12,9 @@ from typing import Final
 
 from .errors import RequestInvalid, TokenInvalid
 
-__all__ = ["BEFORE_TOKEN", "read_bearer"]
+__all__ = ["PREFIX_LENGTH", "read_bearer"]
 
-BEFORE_TOKEN: Final = len(b"Bearer ")
+PREFIX_LENGTH: Final = len(b"Bearer ")
 
 _BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 # A scheme ends where the characters of a token end (RFC 9110 sections 5.6.2 and 11.1).
@@ -31,7 +31,7 @@ def read_bearer(values: Sequence[bytes], longest: int) -> bytes | None:
         return None
     if len(values) > 1:
         raise RequestInvalid("more than one set of credentials")
-    value = values[0][: BEFORE_TOKEN + longest]
+    value = values[0][: PREFIX_LENGTH + longest]
     if _NAMES_BEARER.search(value) is None:
         return None
     if b"," in value:

@@ -67,7 +67,7 @@ def current_device() -> Device:
 
 
 def set_identity(identity: Identity) -> None:
-    """Make it known whose the current request is."""
+    """Set the identity of the current request."""
     if (request := REQUEST.get()) is not None:
         request[IDENTITY] = identity
 

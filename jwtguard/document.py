@@ -121,7 +121,7 @@ class Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
         """The session with this id, whether expired or not; None if it isn't there."""
         return next((session for session in self.sessions if session.id == session_id), None)
 
-    def why_ended(self, session_id: bytes) -> Reason:
+    def remembered_reason(self, session_id: bytes) -> Reason:
         """Why this session is not in the document; `Reason.UNKNOWN` if nothing is remembered of it."""
         reason = self._remembered(session_id)
         return Reason.REVOKED if reason is Reason.REUSED else reason

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from .answers import NO_CONTENT, Answer, answer_json, answer_to
+from .answers import NO_CONTENT, Answer, answer_json, error_answer
 from .context import set_identity
 from .core import Core
 from .errors import ConfigError, JWTGuardError, RequestInvalid, SessionNotFound, TokenInvalid, TokenMissing
@@ -104,7 +104,7 @@ class Endpoints:
     def check_collision(self, path: str, methods: Iterable[str] | None) -> None:
         """That a route of the app is none of these: for the integrations, where both are routes. Raises ConfigError.
 
-        path: with any one segment in place of a parameter for one segment. methods: None for any.
+        path: the route's path, with each parameter for one segment replaced by any one segment. methods: None for any.
         """
         if any(self.find(method, path) for method in (_METHODS if methods is None else methods)):
             raise ConfigError(
@@ -121,7 +121,7 @@ class Endpoints:
 
     def refuse(self, error: JWTGuardError, endpoint: Endpoint | None = None) -> Answer:
         """The answer to a request that an error ended, be it for an endpoint or for the app."""
-        return answer_to(
+        return error_answer(
             error,
             realm=self._core.settings.realm,
             on_error=self._core.hooks.on_error,

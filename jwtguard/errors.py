@@ -123,22 +123,30 @@ class AuthError(JWTGuardError):
 
 
 class TokenMissing(AuthError):
+    """No credentials came, and the resource needs them."""
+
     code = "token_missing"
     error = None  # RFC 6750 section 3.1: no error code where no credentials came
     description = "This resource needs an access token."
 
 
 class TokenInvalid(AuthError):
+    """The token is malformed, of another issuer, audience or kind, or its signature is wrong. Log in again."""
+
     code = "token_invalid"
     description = "The token is not valid. Log in again."
 
 
 class TokenExpired(AuthError):
+    """The access token is past its `exp`. Refresh it."""
+
     code = "token_expired"
     description = "The access token has expired. Refresh it."
 
 
 class TokenSuperseded(AuthError):
+    """The access token is of an older generation, past its grace. Use the newer one, or refresh."""
+
     code = "token_superseded"
     description = "A newer access token has taken this one's place. Use the newer one, or refresh."
 
@@ -151,21 +159,29 @@ class SessionEnded(AuthError):
 
 
 class SessionRevoked(SessionEnded):
+    """The session was ended: by a logout, by `revoke...`, or after a refresh token was used again."""
+
     code = "session_revoked"
     description = "The session was ended. Log in again."
 
 
 class SessionEvicted(SessionEnded):
+    """The session gave way to a newer login, under the limit."""
+
     code = "session_evicted"
     description = "The session was ended because a newer login needed its place. Log in again."
 
 
 class SessionExpired(SessionEnded):
+    """The session reached SESSION_TTL or IDLE_TIMEOUT."""
+
     code = "session_expired"
     description = "The session has expired. Log in again."
 
 
 class SessionUnknown(SessionEnded):
+    """The store knows nothing of the session, or no longer why it ended."""
+
     code = "session_unknown"
     description = "The session is not known. Log in again."
 
@@ -177,11 +193,15 @@ class RefreshError(AuthError):
 
 
 class RefreshInvalid(RefreshError):
+    """What TokenInvalid is for an access token."""
+
     code = "refresh_invalid"
     description = "The refresh token is not valid. Log in again."
 
 
 class RefreshExpired(RefreshError):
+    """The refresh token is past its `exp`. Log in again."""
+
     code = "refresh_expired"
     description = "The refresh token has expired. Log in again."
 
@@ -194,6 +214,8 @@ class RefreshReused(RefreshError):
 
 
 class RefreshSuperseded(RefreshError):
+    """What RefreshReused is under ON_REUSE=refuse: the session goes on."""
+
     code = "refresh_superseded"
     description = "A newer refresh token has taken this one's place. Use the newer one."
 
@@ -217,6 +239,8 @@ class RequestInvalid(JWTGuardError):
 
 
 class BodyTooLarge(RequestInvalid):
+    """The body of a request to an endpoint is over 16 KiB."""
+
     status = 413
     code = "body_too_large"
     error = None
@@ -245,6 +269,8 @@ class ScopeMissing(JWTGuardError):
 
 
 class SessionNotFound(JWTGuardError):
+    """The session that was to be ended is not the caller's, or not active."""
+
     status = 404
     code = "session_not_found"
     description = "You have no active session with this id."

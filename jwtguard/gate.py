@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from .bearer import BEFORE_TOKEN, read_bearer
+from .bearer import PREFIX_LENGTH, read_bearer
 from .core import Core
 from .errors import AuthError, RequestInvalid, ScopeMissing, StoreUnavailable, TokenMissing
 from .flow import Flow
@@ -39,22 +39,24 @@ class Gate:
         self._registry = core.registry
         self._rules = core.rules
         self._max_token = core.settings.max_token
-        self._longest = BEFORE_TOKEN + self._max_token
+        self._longest = PREFIX_LENGTH + self._max_token
         self._optional = core.settings.mode == "optional"
         self.has_scope_rules = core.rules.has_scope_rules
 
     def recall(self, authorization: bytes) -> Identity | None:
         """The identity of a request with just this Authorization value, if that is known without waiting."""
-        if len(authorization) > self._longest or authorization[:BEFORE_TOKEN].lower() != b"bearer ":
+        if len(authorization) > self._longest or authorization[:PREFIX_LENGTH].lower() != b"bearer ":
             return None
-        entry = self._registry.recall(authorization[BEFORE_TOKEN:])
+        entry = self._registry.recall(authorization[PREFIX_LENGTH:])
         return None if entry is None else entry.identity
 
     def admit(self, method: str, path: str, authorization: Sequence[bytes], *, live: bool = False) -> Flow[Identity]:
         """The identity of a request, anonymous where none is needed.
 
-        path: as the app will route it, below the mount point; "" if it can't be told. live: whether it opens a connection
-        that stays, so nothing stale will do. Raises AuthError, RequestInvalid, ScopeMissing, StoreUnavailable.
+        path: as the app will route it, below the mount point; "" if that is ambiguous: then no public pattern matches, and
+        the scopes of all rules are needed. live: the request opens a WebSocket, so STALE_IF_DOWN doesn't apply.
+
+        Raises AuthError, RequestInvalid, ScopeMissing, StoreUnavailable.
         """
         required = self._rules.required(method, path)
         public = not required and self._rules.is_public(method, path)

@@ -24,7 +24,7 @@ from .settings import Settings
 from .stores import open_store
 from .stores.adapters import InThreads, OnLoop, Within
 from .stores.base import AsyncStore, Paired, Store, check_store, is_async
-from .tokens import bearer_text
+from .tokens import token_bytes
 
 if TYPE_CHECKING:
     from .asgi import ASGIApp
@@ -37,7 +37,7 @@ __all__ = ["AsyncGuard", "Guard", "GuardMethods", "take_arguments"]
 T = TypeVar("T")
 
 Subject = str | int | UUID
-Moment = float | datetime
+Timestamp = float | datetime
 ErrorHook = Callable[[Exception, dict[str, Any]], dict[str, Any] | None]
 
 
@@ -63,7 +63,7 @@ class GuardMethods(ABC):
         device: Device | None = None,
         limit: int | None = None,
         replace: str | None = None,
-        authenticated_at: Moment | None = None,
+        authenticated_at: Timestamp | None = None,
     ) -> TokenPair:
         """Open a session for a user who has proved who they are, and answer its tokens (RFC 6749 section 5.1).
 
@@ -71,7 +71,8 @@ class GuardMethods(ABC):
         device: where; by default what the current request tells. limit: how many sessions this user may have, instead of
         MAX_SESSIONS. replace: the id of a session to end in the same step; by default the session whose token came with
         the current request. authenticated_at: when the user proved who they are (seconds since the epoch, or an aware
-        datetime): at or before a `revoke_all` or `revoke_others` of theirs, the login is refused.
+        datetime). If a `revoke_all` or `revoke_others` of theirs came at that time or later, the login is refused: pass it
+        where checking the password takes long.
 
         Raises LimitReached (under `deny` and `choose`), SessionRevoked (by `authenticated_at`), SessionEvicted (another
         login took the place meanwhile), StoreUnavailable; TypeError and ValueError for bad arguments.
@@ -98,7 +99,7 @@ class GuardMethods(ABC):
 
     def authenticate(self, token: str) -> Identity:
         """Who an access token stands for, now: what the middleware asks. Raises an AuthError, or StoreUnavailable."""
-        return self.perform(self.core.authenticator.authenticate(bearer_text(token)))
+        return self.perform(self.core.authenticator.authenticate(token_bytes(token)))
 
     def logout(self, identity: Identity) -> None:
         """End the session of an identity. One that is over already is no error. Raises StoreUnavailable."""
@@ -281,7 +282,7 @@ class AsyncGuard:
         device: Device | None = None,
         limit: int | None = None,
         replace: str | None = None,
-        authenticated_at: Moment | None = None,
+        authenticated_at: Timestamp | None = None,
     ) -> TokenPair:
         """As `Guard.login`."""
         return await self.complete(
@@ -302,7 +303,7 @@ class AsyncGuard:
 
     async def authenticate(self, token: str) -> Identity:
         """As `Guard.authenticate`."""
-        return await self.perform(self.core.authenticator.authenticate(bearer_text(token)))
+        return await self.perform(self.core.authenticator.authenticate(token_bytes(token)))
 
     async def logout(self, identity: Identity) -> None:
         """As `Guard.logout`."""

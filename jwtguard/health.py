@@ -22,10 +22,11 @@ PROBE: Final = 0.5
 
 
 class Health:
-    """One way of using the store: reading, or writing. They fail apart (a full disk can be read).
+    """Whether one kind of store access works: reading, writing, or listening. Each kind has its own object, because they
+    fail independently: a store on a full disk can still be read.
 
-    Arguments: `verb`, what the store can or can't ("be read"); `changed`, told of each change, as `what` and "_down" or
-    "_up"; `monotonic`, the clock, in seconds.
+    Arguments: `verb` completes the log line "the store can't ..."; `changed` is called once per change, with `what` and
+    "_down" or "_up"; `monotonic`, the clock, in seconds.
     """
 
     def __init__(

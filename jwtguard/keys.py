@@ -53,7 +53,7 @@ class Keyring:
         key = self._keys.get(key_id) if isinstance(key_id, str) else None
         return key if key is not None and key.algorithm == algorithm else None
 
-    def signing_again(self, key_id: str) -> Key:
+    def key_for_reissue(self, key_id: str) -> Key:
         """The key that signed before, so that the same claims give the same token; the signing one if it is gone."""
         return self._keys.get(key_id, self.signing)
 

@@ -13,7 +13,7 @@ _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def read_only(value: Any) -> Any:
-    """JSON data as what nobody can change: an identity is shared by all requests with its token."""
+    """A deeply immutable view of JSON data (mapping proxies and tuples): all requests with a token share one Identity."""
     if isinstance(value, dict):
         return MappingProxyType({name: read_only(member) for name, member in value.items()})
     return tuple(map(read_only, value)) if isinstance(value, list) else value

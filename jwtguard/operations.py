@@ -32,9 +32,9 @@ from .inputs import (
     milliseconds,
 )
 from .model import Device, Identity, Session, TokenPair
-from .policy import Ended, Moment, Policy, Superseded, active_sessions, why_over
+from .policy import Ended, Moment, Policy, Superseded, active_sessions, reason_inactive
 from .registry import Registry
-from .tokens import CLOCK_SKEW, ID_BYTES, LATEST, Refresh, Tokens, bearer_text, id_of_text, text_of_id
+from .tokens import CLOCK_SKEW, ID_BYTES, MAX_NUMERIC_DATE, Refresh, Tokens, id_of_text, text_of_id, token_bytes
 from .transitions import (
     FIRST_GENERATION,
     Denied,
@@ -60,11 +60,11 @@ ClaimsLoader = Callable[[str], Any]
 
 
 class _Claims(NamedTuple):
-    """Custom claims. `own` are the login's, which ride in the refresh token; `all` has those of the hook too, as they are
-    now: what the hook doesn't give any more is gone with the next rotation."""
+    """Custom claims. `from_login`: those given to `login`; the refresh token carries them. `current`: these and what
+    `claims_loader` returns now; what it no longer returns is gone with the next refresh."""
 
-    own: dict[str, Any]
-    all: dict[str, Any]
+    from_login: dict[str, Any]
+    current: dict[str, Any]
 
 
 class Operations:
@@ -168,7 +168,7 @@ class Operations:
 
     def refresh(self, refresh_token: str | bytes, *, device: Device | None = None) -> Flow[TokenPair]:
         """Answer a refresh token. See `Guard.refresh`."""
-        asked = self._tokens.read_refresh(bearer_text(refresh_token))
+        asked = self._tokens.read_refresh(token_bytes(refresh_token))
         custom = yield from self._claims(asked.subject, asked.claims)
         if self._claims_loader is not None:  # else they are those of the login, which did fit
             self._check_that_it_fits(asked.subject, self._new_session((), Device()), custom)
@@ -216,10 +216,10 @@ class Operations:
             issued_at=issued_at,
             expires_at=access_until,
             scopes=session.scopes,
-            claims=custom.all,
+            claims=custom.current,
         )
         refresh = self._tokens.mint_refresh(
-            user, token_id, key_id=session.key_id, issued_at=issued_at, expires_at=refresh_until, claims=custom.own
+            user, token_id, key_id=session.key_id, issued_at=issued_at, expires_at=refresh_until, claims=custom.from_login
         )
         forbid_storing()
         return TokenPair(access, refresh, self._expires_in(issued_at, access_until), text_of_id(session.id))
@@ -242,7 +242,7 @@ class Operations:
 
     def _check_that_it_fits(self, user: str, session: SessionRecord, custom: _Claims) -> None:
         """Mint once for nothing, so that a token too long is refused before its session exists. Raises ValueError."""
-        late = LATEST * 1000
+        late = MAX_NUMERIC_DATE * 1000
         longest = replace_fields(session, generation=999_999_999, rotated_at=late, expires_at=late, opened_at=late)
         self._pair(user, longest, custom)
 
@@ -255,7 +255,7 @@ class Operations:
 
     def logout_by_refresh_token(self, refresh_token: str | bytes) -> Flow[None]:
         """End the session of a refresh token, of whatever generation. Raises a RefreshError, or SessionEnded."""
-        asked = self._tokens.read_refresh(bearer_text(refresh_token))
+        asked = self._tokens.read_refresh(token_bytes(refresh_token))
         step = yield from self._end(asked.subject, partial(end_one, session_id=asked.session_id))
         if not step.outcome:
             raise ENDED[(yield from self._why_over(asked))]
@@ -296,7 +296,7 @@ class Operations:
     def end_with_ticket(self, ticket: str | bytes, session_id: str) -> Flow[bool]:
         """End one of the sessions that a ticket lists. Answers whether it is one of them. Raises TokenInvalid if they have
         changed since (the ticket was used, or is out of date)."""
-        asked = self._tokens.read_ticket(bearer_text(ticket))
+        asked = self._tokens.read_ticket(token_bytes(ticket))
         target = id_of_text(session_id)
         if target is None:
             return False
@@ -325,8 +325,8 @@ class Operations:
         document = self._registry.read(loaded.data, asked.subject)
         session = document.find(asked.session_id)
         if session is None:
-            return document.why_ended(asked.session_id)
-        return why_over(session, Moment(loaded.now, self._policy, self._registry.everyone))
+            return document.remembered_reason(asked.session_id)
+        return reason_inactive(session, Moment(loaded.now, self._policy, self._registry.everyone))
 
     def _end(self, user: str, transition: Transition[T]) -> Flow[Step[T]]:
         """Commit an ending. What another process has ended already, this one may not know yet: it does from here on."""

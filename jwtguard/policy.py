@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from .document import Document, Reason, SessionRecord
 
 __all__ = [
-    "Admission",
+    "Active",
     "Ended",
     "Moment",
     "Policy",
@@ -21,7 +21,7 @@ __all__ = [
     "is_active",
     "judge",
     "needs_touch",
-    "why_over",
+    "reason_inactive",
 ]
 
 
@@ -68,7 +68,7 @@ class Superseded(NamedTuple):
     """The token's generation is not the current one, nor within its grace."""
 
 
-class Admission(NamedTuple):
+class Active(NamedTuple):
     """The access token is active, for this long if nothing happens (ms)."""
 
     session: SessionRecord
@@ -86,7 +86,7 @@ def is_active(session: SessionRecord, moment: Moment) -> bool:
     return end_of(session, moment.policy) > moment.now and session.authenticated_at > moment.everyone
 
 
-def why_over(session: SessionRecord, moment: Moment) -> Reason:
+def reason_inactive(session: SessionRecord, moment: Moment) -> Reason:
     """Why a session that is in the document is not active."""
     return Reason.REVOKED if session.authenticated_at <= moment.everyone else Reason.EXPIRED
 
@@ -103,11 +103,11 @@ def find_active(document: Document, moment: Moment, session_id: bytes) -> Sessio
     """The session with this id if it is active, whatever token it is asked for; else why it isn't."""
     session = document.find(session_id)
     if session is None:
-        return Ended(document.why_ended(session_id))
-    return session if is_active(session, moment.not_before(document)) else Ended(why_over(session, moment))
+        return Ended(document.remembered_reason(session_id))
+    return session if is_active(session, moment.not_before(document)) else Ended(reason_inactive(session, moment))
 
 
-def judge(document: Document, moment: Moment, session_id: bytes, generation: int) -> Admission | Ended | Superseded | None:
+def judge(document: Document, moment: Moment, session_id: bytes, generation: int) -> Active | Ended | Superseded | None:
     """Whether an access token of this session and generation is active. None: the token is newer than the document."""
     moment = moment.not_before(document)
     session = find_active(document, moment, session_id)
@@ -117,11 +117,11 @@ def judge(document: Document, moment: Moment, session_id: bytes, generation: int
         return None
     remaining = end_of(session, moment.policy) - moment.now
     if generation == session.generation:
-        return Admission(session, remaining)
+        return Active(session, remaining)
     retired_at = next((retired.at for retired in session.retired if retired.generation == generation), None)
     if retired_at is None or retired_at + moment.policy.rotation_grace <= moment.now:
         return Superseded()
-    return Admission(session, min(remaining, retired_at + moment.policy.rotation_grace - moment.now))
+    return Active(session, min(remaining, retired_at + moment.policy.rotation_grace - moment.now))
 
 
 def needs_touch(session: SessionRecord, moment: Moment, generation: int) -> bool:

@@ -29,8 +29,8 @@ class Lease:
 
     `alive` goes from True to False once, and never back. `until` is by the monotonic clock. A lease that relies on
     announcements is over `ttl` seconds after its epoch was last heard of, too. `number` tells which load it came from: a
-    load with a greater number began later. `began` (monotonic, before the load) and `now` (ms, the store's clock) are taken
-    for the same moment, which errs towards too late a time.
+    load with a greater number began later. `began` (monotonic, before the load) and `now` (ms, read by the store during it)
+    are taken for the same moment: so `store_time` is never early, and a session may be judged over one load too soon.
     """
 
     __slots__ = ("alive", "began", "data", "epoch", "everyone", "now", "number", "touched", "ttl", "until")

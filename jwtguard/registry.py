@@ -8,7 +8,7 @@ A lease is what the store said of one user. Invariants:
 - A lease counts from before its load, and from before the last load of what holds for everyone: no answer is older than
   the TTL, whatever took long.
 - The lock is held for bookkeeping only, never while waiting.
-- Nothing from before the store has begun to report is relied on once it has: no ending falls between the two.
+- Whatever was loaded before the store began to report endings is dropped when it begins, so no ending is missed between.
 - A lease relies on announcements only if its load, and that of what holds for everyone, began in the epoch that it goes by.
 """
 
@@ -61,7 +61,7 @@ class _Leases(LRUCache[bytes, Lease]):
         return key, lease
 
 
-class _Flight:
+class _Fill:
     """A fill on its way, and who waits for it."""
 
     __slots__ = ("number", "stale", "waiting")
@@ -118,7 +118,7 @@ class Registry:
     def _renew(self) -> None:
         self._mutex = Mutex()
         self._leases = _Leases(self._size)
-        self._flights: dict[bytes, _Flight] = {}
+        self._fills: dict[bytes, _Fill] = {}
         self._number = 0
         self._everyone = 0
         self._everyone_at = float("-inf")
@@ -209,20 +209,20 @@ class Registry:
         if key is None or key == self._everyone_key:
             self._everyone_at = float("-inf")
             self._endings_of_all += 1
-            self._kill(list(self._leases), list(self._flights))
+            self._kill(list(self._leases), list(self._fills))
             key = None
         else:
             self._kill([key], [key])
         if self.on_ending is not None:
             self.on_ending(key)
 
-    def _kill(self, leases: list[bytes], flights: list[bytes]) -> None:
+    def _kill(self, leases: list[bytes], fills: list[bytes]) -> None:
         for key in leases:
             if (lease := self._leases.pop(key, None)) is not None:
                 lease.alive = False
-        for key in flights:
-            if (flight := self._flights.pop(key, None)) is not None:
-                flight.stale = True
+        for key in fills:
+            if (fill := self._fills.pop(key, None)) is not None:
+                fill.stale = True
 
     # -- fills -------------------------------------------------------------------------------------------------------------
 
@@ -247,23 +247,23 @@ class Registry:
                 lease = self._leases.get(key)
                 if lease is not None and lease.lasts(now) and lease.number > newer_than:
                     return lease
-                flight = self._flights.get(key)
-                waiter = flight.join() if flight is not None else None
-                flight = flight or self._take_off(key)
+                fill = self._fills.get(key)
+                waiter = fill.join() if fill is not None else None
+                fill = fill or self._begin_fill(key)
             if waiter is None:
-                filled = yield from self._fill(key, flight)
+                filled = yield from self._fill(key, fill)
                 if filled is not None:
                     return filled
             elif (failure := (yield Wait(waiter, deadline - now))) is not None:
                 raise StoreUnavailable("the load that this request waited for has failed") from failure
         raise StoreUnavailable("gave up: this user's sessions end faster than they can be read")
 
-    def _take_off(self, key: bytes) -> _Flight:
+    def _begin_fill(self, key: bytes) -> _Fill:
         self._number += 1
-        flight = self._flights[key] = _Flight(self._number)
-        return flight
+        fill = self._fills[key] = _Fill(self._number)
+        return fill
 
-    def _fill(self, key: bytes, flight: _Flight) -> Flow[Lease | None]:
+    def _fill(self, key: bytes, fill: _Fill) -> Flow[Lease | None]:
         """Load and publish; None if an ending came between."""
         failure: StoreUnavailable | None = None
         try:
@@ -271,17 +271,17 @@ class Registry:
             began, epoch = self._clock.monotonic(), self._epoch()
             loaded = yield from self.load(key)
             with self._mutex:
-                return None if flight.stale else self._publish(key, flight, loaded, began, epoch)
+                return None if fill.stale else self._publish(key, fill, loaded, began, epoch)
         except StoreUnavailable as error:
             failure = error
             raise
         finally:
-            self._mutex.perform(partial(self._land, key, flight, failure))
+            self._mutex.perform(partial(self._finish_fill, key, fill, failure))
 
-    def _land(self, key: bytes, flight: _Flight, failure: StoreUnavailable | None) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        for future in flight.waiting:  # complete: nobody joins what is no longer in _flights
+    def _finish_fill(self, key: bytes, fill: _Fill, failure: StoreUnavailable | None) -> None:
+        if self._fills.get(key) is fill:
+            del self._fills[key]
+        for future in fill.waiting:  # complete: nobody joins what is no longer in _fills
             wake(future, failure)
 
     def _epoch(self) -> Epoch | None:
@@ -291,13 +291,13 @@ class Registry:
         self._channel.begin()
         return self._channel.epoch
 
-    def _publish(self, key: bytes, flight: _Flight, loaded: Loaded, began: float, epoch: Epoch | None) -> Lease:
+    def _publish(self, key: bytes, fill: _Fill, loaded: Loaded, began: float, epoch: Epoch | None) -> Lease:
         """Under the lock: make what was read the lease of this user."""
         if (older := self._leases.pop(key, None)) is not None:
             older.alive = False
         announced = epoch is not None and epoch is self._everyone_epoch
         lease = Lease(
-            flight.number,
+            fill.number,
             data=loaded.data,
             began=began,
             now=loaded.now,
@@ -318,11 +318,11 @@ class Registry:
         deadline = self._clock.monotonic() + self._patience
         while not self._knows_everyone() and (now := self._clock.monotonic()) < deadline:
             with self._mutex:
-                flight = self._flights.get(self._everyone_key)
-                waiter = flight.join() if flight is not None else None
-                flight = flight or self._take_off(self._everyone_key)
+                fill = self._fills.get(self._everyone_key)
+                waiter = fill.join() if fill is not None else None
+                fill = fill or self._begin_fill(self._everyone_key)
             if waiter is None:
-                yield from self._load_everyone(flight)
+                yield from self._load_everyone(fill)
                 return
             if (failure := (yield Wait(waiter, deadline - now))) is not None:
                 raise StoreUnavailable("the load that this request waited for has failed") from failure
@@ -333,7 +333,7 @@ class Registry:
         lasts = (self._longest if announced else self._ttl) / EVERYONE_SHARE
         return self._clock.monotonic() - self._everyone_at < lasts
 
-    def _load_everyone(self, flight: _Flight) -> Flow[None]:
+    def _load_everyone(self, fill: _Fill) -> Flow[None]:
         failure: StoreUnavailable | None = None
         try:
             began, epoch, endings = self._clock.monotonic(), self._epoch(), self._endings_of_all
@@ -342,14 +342,14 @@ class Registry:
             with self._mutex:
                 if floor > self._everyone:
                     self._everyone = floor
-                    self._kill(list(self._leases), list(self._flights))
+                    self._kill(list(self._leases), list(self._fills))
                 if endings == self._endings_of_all:
                     self._everyone_at, self._everyone_epoch = began, epoch
         except StoreUnavailable as error:
             failure = error
             raise
         finally:
-            self._mutex.perform(partial(self._land, self._everyone_key, flight, failure))
+            self._mutex.perform(partial(self._finish_fill, self._everyone_key, fill, failure))
 
     def read(self, data: bytes | None, subject: str) -> Document:
         """A document that was loaded. Raises DocumentDamaged, and logs that once a minute and user."""

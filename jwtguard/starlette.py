@@ -50,8 +50,11 @@ def install(app: Starlette, guard: AsyncGuard) -> None:
 
 
 def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute, flatten: Flatten) -> None:
-    """Guard an app, with the endpoints added as routes by `add_route`. `flatten` gives each route that a list of them
-    stands for, or what has its path and methods and names it as its `original_route`."""
+    """Guard an app.
+
+    `add_route(endpoint, path, view)` adds an endpoint as a route of the app. `flatten(routes)` yields each single route;
+    FastAPI yields contexts instead, which have `path`, `methods` and the route itself as `original_route`.
+    """
     if not isinstance(app, Starlette) or not isinstance(guard, AsyncGuard):
         raise ConfigError(
             "install takes a Starlette or FastAPI app and an AsyncGuard, "
@@ -151,7 +154,8 @@ def _check_when_it_starts(app: Starlette, inside: _Inside, flatten: Flatten) -> 
 
 
 def _paths(routes: Sequence[BaseRoute], flatten: Flatten, prefix: str = "") -> Iterator[tuple[str, Iterable[str] | None]]:
-    """The path and methods of each HTTP route, without those that take what other routes leave."""
+    """The path and methods of each HTTP route. Catch-all routes (a `:path` parameter) are left out: they hide no endpoint,
+    since endpoints come first."""
     for route in flatten(routes):
         path = prefix + re.sub(r"\{[^{}]*(?<!:path)\}", "x", getattr(route, "path", None) or "")
         original = getattr(route, "original_route", route)

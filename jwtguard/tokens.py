@@ -26,13 +26,13 @@ from .clock import Clock
 from .errors import AuthError, RefreshExpired, RefreshInvalid, TokenExpired, TokenInvalid
 from .keys import Keyring
 
-__all__ = ["RESERVED_CLAIMS", "Access", "Refresh", "Ticket", "Tokens", "bearer_text"]
+__all__ = ["RESERVED_CLAIMS", "Access", "Refresh", "Ticket", "Tokens", "token_bytes"]
 
 T = TypeVar("T")
 
 CLOCK_SKEW: Final = 30
 """Seconds that `iat` and `nbf` may lie in the future: another machine's clock may be ahead."""
-LATEST: Final = 253_402_300_799
+MAX_NUMERIC_DATE: Final = 253_402_300_799
 """The last second of the year 9999: no honest date is beyond it."""
 TICKET_TTL: Final = 300
 DEEPEST: Final = 64
@@ -90,7 +90,7 @@ class Ticket(NamedTuple):
 
 
 class _Refused(Exception):
-    """Something about the token is not as it must be. What, is for nobody to know but a debugger."""
+    """A check failed. The message names the check, for a debugger only: no client and no log sees it."""
 
 
 class Tokens:
@@ -133,8 +133,10 @@ class Tokens:
         scopes: tuple[str, ...],
         claims: Mapping[str, Any],
     ) -> str:
-        """An access token (RFC 9068's `typ`). `token_id` is the session's id and generation. The same arguments give the
-        same bytes."""
+        """An access token, with the `typ` and claims of RFC 9068 but `client_id`: there is no OAuth client.
+
+        `token_id` is the session's id and generation. The same arguments give the same bytes.
+        """
         times = {"iat": issued_at, "exp": expires_at, "sid": text_of_id(token_id[0]), "scope": " ".join(scopes)}
         return self._mint(ACCESS, key_id, subject, {**times, "jti": token_id_text(*token_id), **claims})
 
@@ -159,7 +161,7 @@ class Tokens:
         return self._mint(TICKET, self.keyring.signing.id, subject, own)
 
     def _mint(self, kind: Kind, key_id: str, subject: str, claims: dict[str, Any]) -> str:
-        key = self.keyring.signing_again(key_id)
+        key = self.keyring.key_for_reissue(key_id)
         payload = {"iss": self.issuer, "aud": self._audience, "sub": subject, **claims}
         text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         headers = {"typ": kind.typ, "kid": key.id}
@@ -228,7 +230,7 @@ class Tokens:
         return expires_at
 
 
-def bearer_text(token: str | bytes) -> bytes:
+def token_bytes(token: str | bytes) -> bytes:
     """A token as bytes; text that isn't ASCII becomes bytes that no token consists of."""
     if not isinstance(token, str | bytes):
         raise TypeError(f"a token is a str, and not {type(token).__name__}")
@@ -359,7 +361,7 @@ def _names(audience: object, ours: str) -> bool:
 
 def _date(value: object) -> int | float:
     """RFC 7519 section 2, NumericDate: a JSON number. True and "1999999999" are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_NUMERIC_DATE:
         _refuse("date")
     return value
 

@@ -31,7 +31,7 @@ from .document import (
     Tombstone,
     encode,
 )
-from .policy import Ended, Moment, Policy, Superseded, active_sessions, is_active, why_over
+from .policy import Ended, Moment, Policy, Superseded, active_sessions, is_active, reason_inactive
 
 __all__ = [
     "FIRST_GENERATION",
@@ -79,7 +79,8 @@ class Rotated(NamedTuple):
 
 
 class Reused(NamedTuple):
-    """An older token came back too late: theft, and the session was ended."""
+    """An older refresh token was used again after its grace. That is taken for theft, so the session was ended (RFC 9700
+    section 4.14.2)."""
 
 
 class Step(NamedTuple, Generic[T]):
@@ -101,7 +102,7 @@ def _begin(document: Document, moment: Moment) -> tuple[Document, Moment]:
     over = [session for session in document.sessions if not is_active(session, moment)]
     document = replace(document, clock=moment.now, tombstones=remembered)
     for session in over:
-        document = _end(document, session, why_over(session, moment))
+        document = _end(document, session, reason_inactive(session, moment))
     return document, moment
 
 
@@ -156,7 +157,7 @@ def open_session(
     already = document.find(session.id)
     if already is not None:
         return Step(None, already)
-    if (reason := document.why_ended(session.id)) is not Reason.UNKNOWN:
+    if (reason := document.remembered_reason(session.id)) is not Reason.UNKNOWN:
         return Step(None, Ended(reason))
     floor = max(document.not_before, moment.everyone)
     if authenticated_at is not None and authenticated_at <= floor:
@@ -194,7 +195,7 @@ def _make_room(
 ) -> tuple[Document | None, list[SessionRecord]]:
     """The document with `opened` in it and others evicted for it; None where the policy forbids to evict enough."""
     evicted: list[SessionRecord] = []
-    candidates = _by_right_to_stay(document, moment)
+    candidates = _eviction_order(document, moment)
     while True:
         added = replace(document, sessions=(*document.sessions, opened))
         if len(added.sessions) <= limit and len(encode(added)) <= MAX_BYTES - ROOM_TO_GROW:
@@ -206,7 +207,7 @@ def _make_room(
         document = _end(document, victim, Reason.EVICTED)
 
 
-def _by_right_to_stay(document: Document, moment: Moment) -> Iterator[SessionRecord]:
+def _eviction_order(document: Document, moment: Moment) -> Iterator[SessionRecord]:
     """Who may be evicted, in that order: under `evict` the least recently used; else those whose login was never used."""
     by_use = sorted(document.sessions, key=_last_use)
     if moment.policy.on_limit == "evict":
@@ -241,7 +242,7 @@ def rotate(
     if session is None:
         if moment.repeated and document.was_reused(session_id):
             return Step(None, Reused())
-        return Step(None, Ended(document.why_ended(session_id)))
+        return Step(None, Ended(document.remembered_reason(session_id)))
     behind = generation > session.generation
     if behind:
         session = _adopted(session, generation)
@@ -282,9 +283,10 @@ def _in_grace(session: SessionRecord, moment: Moment) -> tuple[Retired, ...]:
 
 
 def _answer_was_lost(session: SessionRecord, generation: int, moment: Moment, began: int) -> bool:
-    """Whether an older generation may ask again: in grace; or its successor was never seen; or this very call raised it.
+    """Whether an older generation may be answered again: it is in grace; or its successor was never used, so the answer was
+    lost; or this very call made the successor, and its first save had no answer.
 
-    That this call is a repetition doesn't prove the last: a replay whose ending wasn't saved comes here again too.
+    `moment.repeated` alone doesn't show the last: a replay whose ending failed to be saved is repeated too.
     """
     if any(retired.generation == generation for retired in _in_grace(session, moment)):
         return True
@@ -326,7 +328,7 @@ def end_one(document: Document, moment: Moment, *, session_id: bytes) -> Step[bo
     document, moment = _begin(document, moment)
     session = document.find(session_id)
     if session is None:
-        done = moment.repeated and document.why_ended(session_id) is Reason.REVOKED
+        done = moment.repeated and document.remembered_reason(session_id) is Reason.REVOKED
         return Step(None, done)
     return _step(_end(document, session, Reason.REVOKED), True, ends=True)
 
@@ -382,7 +384,7 @@ def end_listed(document: Document, moment: Moment, *, session_id: bytes, listing
     if listing_of(begun.sessions) == listing:
         step = end_one(begun, later, session_id=session_id)
         return Step(step.document, step.outcome, step.ends, step.evicted)
-    done = moment.repeated and begun.why_ended(session_id) is Reason.REVOKED
+    done = moment.repeated and begun.remembered_reason(session_id) is Reason.REVOKED
     return Step(None, True if done else None)
 
 

@@ -19,11 +19,11 @@ __all__ = [
     "duration",
     "matching",
     "nearest",
-    "party",
     "redacted",
     "shown",
     "size_of",
     "span",
+    "string_or_uri",
     "switch",
     "weakness",
     "whole",
@@ -155,7 +155,7 @@ def matching(pattern: re.Pattern[str], accepted: str) -> Callable[[Any], str]:
     return read
 
 
-def party(value: object) -> str:
+def string_or_uri(value: object) -> str:
     """Reads the name of an issuer or an audience."""
     if not isinstance(value, str) or _CONTROL.search(value) or len(value.encode()) > 255:
         raise Wrong("text of 1 to 255 bytes without control characters")
@@ -169,7 +169,8 @@ def span(seconds: float) -> str:
 
 
 def weakness(secret: bytes, least: int) -> str | None:
-    """What makes a secret weak, as the end of "a value of 40 bytes..."; "" if it is too short, None if it isn't weak.
+    """Why a secret is weak, as the end of the sentence "found a value of 40 bytes ..."; "" if it is only too short, None if
+    it is fine.
 
     Made so that no random secret of `least` bytes is refused, be it raw, hexadecimal or base64.
     """

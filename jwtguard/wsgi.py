@@ -118,8 +118,8 @@ class _Starting:
 
 
 class _LateBody:
-    """The body of an app that begins its answer only when its body is asked for, such as a generator function: that is when
-    its request counts, and when its errors come."""
+    """The body of an app that calls `start_response` only when it is iterated, such as a generator function. Its code runs
+    then, so the current request is set, and its errors are answered, during iteration."""
 
     def __init__(
         self,
@@ -274,7 +274,7 @@ def remove_forged(environ: Environ) -> None:
 
 
 def set_identity(environ: Environ, identity: Identity, remote_user: bool) -> None:
-    """Let the app see the identity."""
+    """Put the identity where the app reads it."""
     environ[IDENTITY] = identity
     if remote_user:
         environ.pop("REMOTE_USER", None)

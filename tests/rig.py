@@ -243,7 +243,7 @@ class Rig:
 
     def is_at_rest(self) -> bool:
         """Whether no flow has left anything behind that another would wait for."""
-        return not self.registry._flights and not self.committer._turns._queues
+        return not self.registry._fills and not self.committer._turns._queues
 
     def another(self, **settings: Any) -> Rig:
         """Another process on the same store: nothing is shared but the store and the clock."""

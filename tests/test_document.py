@@ -174,14 +174,14 @@ def test_find_and_why_ended() -> None:
     document = realistic()
     assert document.find(document.sessions[1].id) is document.sessions[1]
     assert document.find(b"?" * 16) is None
-    assert document.why_ended(document.tombstones[0].id) is Reason.REVOKED
-    assert document.why_ended(b"?" * 16) is Reason.UNKNOWN
+    assert document.remembered_reason(document.tombstones[0].id) is Reason.REVOKED
+    assert document.remembered_reason(b"?" * 16) is Reason.UNKNOWN
 
 
 def test_reuse_is_revoked_to_everybody_who_does_not_ask_for_it() -> None:
     stone = Tombstone(b"s" * 16, Reason.REUSED, NOW)
     document = replace(Document.empty("alice"), tombstones=(stone,))
-    assert document.why_ended(stone.id) is Reason.REVOKED
+    assert document.remembered_reason(stone.id) is Reason.REVOKED
     assert document.was_reused(stone.id)
     assert not realistic().was_reused(stone.id)
 

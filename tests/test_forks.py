@@ -53,7 +53,7 @@ def test_a_child_begins_with_an_empty_registry_and_locks_that_work() -> None:
             lock.__enter__()
         if (child := os.fork()) == 0:
             assert rig.recall(pair) is None
-            assert (len(held.table), len(held._leases), len(held._flights), held.number) == (0, 0, 0, 0)
+            assert (len(held.table), len(held._leases), len(held._fills), held.number) == (0, 0, 0, 0)
             assert rig.is_at_rest()
             assert rig.authenticate(pair).subject == "alice"
             assert rig.recall(pair)

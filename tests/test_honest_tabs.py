@@ -14,7 +14,7 @@ import pytest
 from documents import KEY_ID, MINUTE, NOW, SECOND, after, moment, sid, with_sessions
 
 from jwtguard.document import Document, Reason
-from jwtguard.policy import Admission, Ended, Superseded, judge, needs_touch
+from jwtguard.policy import Active, Ended, Superseded, judge, needs_touch
 from jwtguard.transitions import Reused, Rotated, rotate, touch
 
 RUNS = 2_000
@@ -68,7 +68,7 @@ class World:
     def used(self, token: int) -> object:
         at = moment(int(self.now))
         verdict = judge(self.document, at, sid(1), token)
-        if isinstance(verdict, Admission) and needs_touch(verdict.session, at, token):
+        if isinstance(verdict, Active) and needs_touch(verdict.session, at, token):
             self.document = after(self.document, touch(self.document, at, session_id=sid(1), generation=token))
         return verdict
 
@@ -174,7 +174,7 @@ def test_a_thief_who_is_first_is_found_out_by_his_victim() -> None:
     for seed in range(300):
         world = World(seed)
         thief = world.refreshed(a_quiet_while(world))
-        assert isinstance(world.used(thief), Admission)
+        assert isinstance(world.used(thief), Active)
         world.now += GRACE + world.random.randint(0, 60 * MINUTE)
         with pytest.raises(LoggedOut) as caught:
             world.run(tab(world))
@@ -221,8 +221,8 @@ def test_an_older_access_token_is_superseded_and_its_session_lives() -> None:
     world = World(0)
     older = world.storage
     world.storage = world.refreshed(older)
-    assert isinstance(world.used(older), Admission)
+    assert isinstance(world.used(older), Active)
     world.now += GRACE
     assert isinstance(world.used(older), Superseded)
-    assert isinstance(world.used(world.storage), Admission)
+    assert isinstance(world.used(world.storage), Active)
     assert world.refreshed(world.storage) == 3

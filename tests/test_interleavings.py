@@ -247,7 +247,7 @@ class LetsPushedOutLeasesLive(Registry):
 
 class LetsReplacedLeasesLive(Registry):
     def _publish(
-        self, key: bytes, flight: registry_module._Flight, loaded: Loaded, began: float, epoch: Epoch | None
+        self, key: bytes, flight: registry_module._Fill, loaded: Loaded, began: float, epoch: Epoch | None
     ) -> Lease:
         self._leases.pop(key, None)
         return super()._publish(key, flight, loaded, began, epoch)

@@ -42,8 +42,8 @@ def test_C08_a_key_is_found_by_its_name_only(key_id: object) -> None:
 
 def test_what_a_withdrawn_key_signed_is_signed_again_by_the_present_one() -> None:
     keys = ring(NEW, OLD)
-    assert keys.signing_again(ring(OLD).signing.id).secret == OLD
-    assert ring(NEW).signing_again(ring(OLD).signing.id).secret == NEW
+    assert keys.key_for_reissue(ring(OLD).signing.id).secret == OLD
+    assert ring(NEW).key_for_reissue(ring(OLD).signing.id).secret == NEW
 
 
 def test_the_same_secret_twice_is_one_key() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jwtguard.errors import ConfigError
 from jwtguard.patterns import Pattern, ScopeRule, canonical, parse_public, parse_rules
-from jwtguard.values import Wrong, duration, nearest, party, redacted, shown, size_of, span, weakness, whole
+from jwtguard.values import Wrong, duration, nearest, redacted, shown, size_of, span, string_or_uri, weakness, whole
 
 
 def test_public_patterns_are_read_as_written() -> None:
@@ -240,13 +240,13 @@ def test_what_is_no_whole_number_in_range(value: object) -> None:
 
 @pytest.mark.parametrize("value", ["a", "é" * 127, "https://idp.example/", "two words"])
 def test_party(value: str) -> None:
-    assert party(value) == value
+    assert string_or_uri(value) == value
 
 
 @pytest.mark.parametrize("value", ["é" * 128, "a\n", "\x85", "\u2028", "\ud800", b"a", 1])
 def test_what_is_no_party(value: object) -> None:
     with pytest.raises(Wrong):
-        party(value)
+        string_or_uri(value)
 
 
 PUBLISHED = [

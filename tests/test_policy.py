@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from jwtguard.document import Reason
 from jwtguard.policy import (
-    Admission,
+    Active,
     Ended,
     Moment,
     active_sessions,
@@ -16,7 +16,7 @@ from jwtguard.policy import (
     is_active,
     judge,
     needs_touch,
-    why_over,
+    reason_inactive,
 )
 from jwtguard.transitions import end_one, touch
 
@@ -47,20 +47,20 @@ def test_a_session_is_over_by_the_first_of_its_ends() -> None:
 def test_C41_idleness_counts_from_the_last_use() -> None:
     idle = {"idle_timeout": HOUR}
     seen = saved(touch(ONE, moment(NOW + HOUR - 1, **idle), session_id=sid(1), generation=1))
-    assert isinstance(judge(seen, moment(NOW + HOUR, **idle), sid(1), 1), Admission)
+    assert isinstance(judge(seen, moment(NOW + HOUR, **idle), sid(1), 1), Active)
     assert judge(seen, moment(NOW + 2 * HOUR - 1, **idle), sid(1), 1) == Ended(Reason.EXPIRED)
 
 
 def test_a_session_is_over_at_its_end_and_not_later() -> None:
     assert is_active(SESSION, moment(NOW + 30 * DAY - 1))
     assert not is_active(SESSION, moment(NOW + 30 * DAY))
-    assert why_over(SESSION, moment(NOW + 30 * DAY)) is Reason.EXPIRED
+    assert reason_inactive(SESSION, moment(NOW + 30 * DAY)) is Reason.EXPIRED
 
 
 def test_who_was_ended_with_everyone_was_revoked() -> None:
     assert is_active(SESSION, moment(NOW, everyone=NOW - 1))
     assert not is_active(SESSION, moment(NOW, everyone=NOW))
-    assert why_over(SESSION, moment(NOW, everyone=NOW)) is Reason.REVOKED
+    assert reason_inactive(SESSION, moment(NOW, everyone=NOW)) is Reason.REVOKED
 
 
 def test_sessions_are_listed_newest_first_in_one_millisecond_too() -> None:
@@ -71,8 +71,8 @@ def test_sessions_are_listed_newest_first_in_one_millisecond_too() -> None:
 
 
 def test_an_admission_lasts_until_the_session_is_over() -> None:
-    assert judge(ONE, moment(NOW + DAY), sid(1), 1) == Admission(SESSION, 29 * DAY)
-    assert judge(ONE, moment(NOW + 30 * DAY - 1), sid(1), 1) == Admission(SESSION, 1)
+    assert judge(ONE, moment(NOW + DAY), sid(1), 1) == Active(SESSION, 29 * DAY)
+    assert judge(ONE, moment(NOW + 30 * DAY - 1), sid(1), 1) == Active(SESSION, 1)
 
 
 def test_nothing_is_known_of_a_session_never_opened() -> None:

@@ -131,7 +131,7 @@ def test_threads_share_one_load(threads: int) -> None:
 
     with ThreadPoolExecutor(threads) as pool:
         answers = [pool.submit(lambda: run(leasing(rig), store)) for _ in range(threads)]
-        while len(store.calls) + sum(len(flight.waiting) for flight in rig.registry._flights.values()) < threads:
+        while len(store.calls) + sum(len(flight.waiting) for flight in rig.registry._fills.values()) < threads:
             pass
         gate.set()
         leases = {answer.result(30) for answer in answers}

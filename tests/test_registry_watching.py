@@ -198,13 +198,13 @@ def test_the_warm_path_takes_no_lock_asks_no_store_and_grows_nothing(reports: bo
     registry: Any = rig.registry
     registry._mutex = registry._watching = NoLock()
     rig.model.calls.clear()
-    sizes = len(registry.table), len(registry._leases), len(registry._flights), registry.number
+    sizes = len(registry.table), len(registry._leases), len(registry._fills), registry.number
     for _ in range(1_000):
         identity = rig.recall(pair)
         assert identity is not None
         assert identity.session_id == pair.session_id
     assert rig.model.calls == []
-    assert sizes == (len(registry.table), len(registry._leases), len(registry._flights), registry.number)
+    assert sizes == (len(registry.table), len(registry._leases), len(registry._fills), registry.number)
     with pytest.raises(AssertionError, match="takes a lock"):
         registry.ended(ALICE)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwtguard.document import Document, Reason, Retired, SessionRecord
-from jwtguard.policy import Admission, Ended, Moment, Superseded, judge
+from jwtguard.policy import Active, Ended, Moment, Superseded, judge
 from jwtguard.transitions import Reused, Rotated, Step, adopt, end_one, rotate, touch
 
 GRACE = 30 * SECOND
@@ -203,7 +203,7 @@ def test_a_newer_generation_than_the_stores_is_taken_over() -> None:
 def test_adopt_takes_over_what_an_access_token_proves() -> None:
     assert judge(TWO, moment(NOW + 2 * HOUR), sid(1), 7) is None
     adopted = saved(adopt(TWO, moment(NOW + 2 * HOUR), session_id=sid(1), generation=7))
-    assert isinstance(judge(adopted, moment(NOW + 2 * HOUR), sid(1), 7), Admission)
+    assert isinstance(judge(adopted, moment(NOW + 2 * HOUR), sid(1), 7), Active)
     assert isinstance(judge(adopted, moment(NOW + 2 * HOUR), sid(1), 6), Superseded)
     assert refresh(adopted, 6, moment(NOW + 2 * HOUR)).outcome == Reused()
 
@@ -267,9 +267,9 @@ def test_an_access_token_is_active_while_current_or_in_grace(generation: int) ->
     session = session_of(document)
     expected = {
         1: Superseded(),  # retired 40 s ago
-        2: Admission(session, GRACE - 20 * SECOND),
-        3: Admission(session, GRACE),
-        4: Admission(session, session.expires_at - at),
+        2: Active(session, GRACE - 20 * SECOND),
+        3: Active(session, GRACE),
+        4: Active(session, session.expires_at - at),
         5: None,
     }
     assert verdict == expected[generation]

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from plain_model import Model, as_plain
 
 from jwtguard.document import MAX_BYTES, Document, SessionRecord, decode, encode
-from jwtguard.policy import Admission, Ended, Moment, Policy, Superseded, active_sessions, judge
+from jwtguard.policy import Active, Ended, Moment, Policy, Superseded, active_sessions, judge
 from jwtguard.stores.base import Loaded, Store
 from jwtguard.stores.memory import MemoryStore
 from jwtguard.stores.sqlite import SQLiteStore
@@ -336,7 +336,7 @@ class PureMachine(RuleBasedStateMachine):
                 verdict = judge(document, moment, sid(number), generation)
                 word, detail = self.model.verdict(number, generation, moment.now)
                 expected = {"ended": Ended(detail), "superseded": Superseded(), "behind": None}  # type: ignore[arg-type]
-                if isinstance(verdict, Admission):
+                if isinstance(verdict, Active):
                     assert (word, detail) == ("admitted", verdict.remaining)
                     assert number not in self.seen_over
                 else:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jwtguard.document import MAX_TOMBSTONES, Document, Reason, Tombstone
-from jwtguard.policy import Admission, Ended, active_sessions, judge
+from jwtguard.policy import Active, Ended, active_sessions, judge
 from jwtguard.transitions import (
     Denied,
     end_all,
@@ -55,7 +55,7 @@ def test_C48_evict_ends_the_least_recently_used() -> None:
     assert ids(saved(step)) == [1, 3, 4]
     assert step.evicted == (sid(2),)
     assert step.ends
-    assert saved(step).why_ended(sid(2)) is Reason.EVICTED
+    assert saved(step).remembered_reason(sid(2)) is Reason.EVICTED
 
 
 def test_evict_breaks_ties_by_age() -> None:
@@ -115,7 +115,7 @@ def test_deny_evicts_none_where_it_cannot_evict_enough() -> None:
 def test_C40_a_login_replaces_the_session_that_it_was_made_with() -> None:
     step = open_one(with_sessions(1, 2), 3, moment(NOW + 1), replaces=sid(1))
     assert ids(saved(step)) == [2, 3]
-    assert saved(step).why_ended(sid(1)) is Reason.REVOKED
+    assert saved(step).remembered_reason(sid(1)) is Reason.REVOKED
     assert (step.ends, step.evicted) == (True, ())
 
 
@@ -168,7 +168,7 @@ def test_a_session_opens_after_every_floor() -> None:
     for at in (moment(NOW, everyone=NOW), moment(NOW, everyone=NOW + HOUR)):
         document = saved(open_one(EMPTY, 1, at))
         assert document.clock == document.sessions[0].opened_at == at.everyone + 1
-        assert isinstance(judge(document, at, sid(1), 1), Admission)
+        assert isinstance(judge(document, at, sid(1), 1), Active)
     revoked = saved(end_all(with_sessions(1), moment(NOW)))
     assert open_one(revoked, 2, moment(NOW)).outcome.opened_at == NOW + 1
 
@@ -178,8 +178,8 @@ def test_C46_everyones_floor_ends_what_was_opened_by_then() -> None:
     later = moment(NOW + 2 * SECOND, everyone=NOW)
     assert [session.id for session in active_sessions(document, later)] == [sid(2)]
     assert judge(document, later, sid(1), 1) == Ended(Reason.REVOKED)
-    assert isinstance(judge(document, later, sid(2), 1), Admission)
-    assert saved(touch(document, later, session_id=sid(2), generation=1)).why_ended(sid(1)) is Reason.REVOKED
+    assert isinstance(judge(document, later, sid(2), 1), Active)
+    assert saved(touch(document, later, session_id=sid(2), generation=1)).remembered_reason(sid(1)) is Reason.REVOKED
 
 
 def test_raising_the_floor_ends_what_was_opened_in_the_same_millisecond() -> None:
@@ -213,7 +213,7 @@ def test_end_one_ends_just_that_one() -> None:
     step = end_one(with_sessions(1, 2, 3), moment(NOW + 1), session_id=sid(2))
     assert ids(saved(step)) == [1, 3]
     assert (step.outcome, step.ends) == (True, True)
-    assert saved(step).why_ended(sid(2)) is Reason.REVOKED
+    assert saved(step).remembered_reason(sid(2)) is Reason.REVOKED
     assert judge(saved(step), moment(NOW + 1), sid(2), 1) == Ended(Reason.REVOKED)
 
 
@@ -227,7 +227,7 @@ def test_C45_end_others_keeps_one_and_moves_the_floor() -> None:
     assert ids(saved(step)) == [2]
     assert (step.outcome, step.ends) == (2, True)
     assert saved(step).not_before == NOW + 1
-    assert isinstance(judge(saved(step), moment(NOW + 1), sid(2), 1), Admission)
+    assert isinstance(judge(saved(step), moment(NOW + 1), sid(2), 1), Active)
 
 
 def test_C44_end_all_ends_all() -> None:
@@ -319,7 +319,7 @@ def test_tombstones_tell_why_until_the_last_token_has_expired() -> None:
     until = NOW + 30 * DAY
     assert ended.tombstones == (Tombstone(sid(1), Reason.REVOKED, until),)
     before = saved(open_one(ended, 2, moment(until - 1)))
-    assert before.why_ended(sid(1)) is Reason.REVOKED
+    assert before.remembered_reason(sid(1)) is Reason.REVOKED
     assert saved(open_one(before, 3, moment(until))).tombstones == ()
 
 
@@ -336,7 +336,7 @@ def test_C41_an_unused_session_is_over_and_says_so() -> None:
     used = saved(touch(document, moment(NOW + HOUR - 1, **idle), session_id=sid(2), generation=1))
     later = saved(open_one(used, 3, moment(NOW + HOUR, **idle)))
     assert ids(later) == [2, 3]
-    assert later.why_ended(sid(1)) is Reason.EXPIRED
+    assert later.remembered_reason(sid(1)) is Reason.EXPIRED
 
 
 def test_what_expires_with_its_tokens_displaces_no_tombstone() -> None:

@@ -52,7 +52,7 @@ class Files(NamedTuple):
 
 
 class Place:
-    """A place for one connection, empty at first."""
+    """One connection and what was at its path when it was opened; empty until it is first used."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -61,7 +61,8 @@ class Place:
         self.real = Path()
         self.ids: Ids = (None, None, None)
         self.size: int | None = None
-        """The least that the database's size may be; None after a look at it has failed."""
+        """The database was never smaller than this while the connection was open: a smaller file was cut. None: the last
+        check failed, so all is checked again."""
         self.due = 0.0
         """When to make sure again that the files are the same, on the monotonic clock."""
 

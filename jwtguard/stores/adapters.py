@@ -1,4 +1,5 @@
-"""A store of one colour, served in the other; and an async one that is not waited for too long.
+"""Adapters: a blocking store for async callers (`InThreads`), an async store for blocking callers (`OnLoop`), and an async
+store that is not waited for too long (`Within`).
 
 Invariants:
 - Nothing is started before the first call, and nothing crosses a fork: a child makes its own threads and its own loop.
@@ -87,7 +88,7 @@ def _forget(task: asyncio.Future[Any]) -> None:
 class InThreads:
     """A blocking store as an AsyncStore: its calls run in threads. One that never waits is called where it is awaited.
 
-    It is `Watched` if the inner store is. A call that hasn't begun when its task is cancelled is never made.
+    It is `Watched` if the inner store is. A call whose task is cancelled before a thread has picked it up is never made.
 
     How long a call may take is the store's own matter; waiting for a thread comes on top.
 

@@ -78,8 +78,8 @@ class AsyncStore(Protocol):
 
 @runtime_checkable
 class Watched(Protocol):
-    """A store that can tell for less than a load whether anything has ended. Then a revocation is seen by the very next
-    request of every process; without it, within the cache's TTL."""
+    """A store that can tell, for less than the cost of a load, whether any session has ended. With it a revocation takes
+    effect at the next request of every process; without it, within the cache's TTL."""
 
     def watch(self, ended: Callable[[bytes | None], None]) -> Callable[[], None] | None:
         """Begin to report endings (saves with `ends`) to `ended`, with their key, or None for "any key may have ended".

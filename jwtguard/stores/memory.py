@@ -3,11 +3,11 @@
 Invariants:
 - A document is one immutable tuple, put in its place by one assignment. So a child that is forked in the middle of a save
   has the old document or the new one.
-- Saves are one at a time, and subscribers are told under the lock, which a load takes too: nobody sees an ending that has
-  not been reported to all. (Who did could answer that a session is over, while another guard still let it in.)
+- Saves are one at a time, and subscribers are called under the lock, which loads take too. So nobody can read a document
+  with an ending in it before every guard has been told of that ending.
 - Each key is in the sweep's queue once: every save looks at a few documents in turn and drops those that have expired, so
   the work is bounded and nothing that is dead stays for long.
-- The store keeps no subscriber alive that is a bound method: a guard that is dropped is forgotten.
+- Bound methods are held weakly: subscribing doesn't keep a guard alive.
 """
 
 from __future__ import annotations
