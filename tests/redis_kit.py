@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PATIENCE = 60.0
 LOCAL = "127.0.0.1"
@@ -103,7 +105,7 @@ class Redis:
             return client.execute_command(*command)
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=PATIENCE)
+        return redis.Redis(port=self.port, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0))
 
     def send(self, sign: int) -> None:
         assert self.process is not None
@@ -204,8 +206,9 @@ class Cluster:
 class Proxy:
     """A TCP proxy in front of one server.
 
-    `swallow` drops what the server answers; `stuck` holds both directions back while the connections stay open, as a
-    half-open connection does; `delay` holds back each answer, in seconds.
+    `swallow` drops what the server answers; `instead` is answered in its place; `stuck` holds both directions back while
+    the connections stay open, as a half-open connection does; `delay` holds back each answer, in seconds; `cut_at_next`
+    breaks a connection when next something is asked over it. `connections` were made in all, and `open` are.
     """
 
     def __init__(self, port: int) -> None:
@@ -213,7 +216,11 @@ class Proxy:
         self.swallow = False
         self.stuck = False
         self.delay = 0.0
+        self.instead = b""
+        self.cut_at_next = False
+        self.answers = 0
         self.connections = 0
+        self.open = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._server = socket.create_server((LOCAL, 0))
         self.port = int(self._server.getsockname()[1])
@@ -245,31 +252,45 @@ class Proxy:
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs.append((client, server))
-            self._spawn(self._pump, client, server, False)
-            self._spawn(self._pump, server, client, True)
+            self._spawn(self._serve, client, server)
 
-    def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        """What the client asks."""
+        self.open += 1
+        self._spawn(self._answer, server, client)
         with suppress(OSError):
-            while data := source.recv(65_536):
-                if answers and self.delay:
-                    time.sleep(self.delay)
-                if answers and self.swallow:
-                    continue
-                while self.stuck and not self._closed:
-                    time.sleep(0.005)
-                target.sendall(data)
-        for end in (source, target):
+            while data := client.recv(65_536):
+                self._wait_while_stuck()
+                if self.cut_at_next:
+                    self.cut_at_next = False
+                    break
+                server.sendall(data)
+        self.open -= 1
+        self._end(client, server)
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
+            while data := server.recv(65_536):
+                self._wait_while_stuck()
+                time.sleep(self.delay)
+                self.answers += 1
+                if not self.swallow:
+                    client.sendall(self.instead or data)
+        self._end(client, server)
+
+    def _wait_while_stuck(self) -> None:
+        while self.stuck and not self._closed:
+            time.sleep(0.005)
+
+    def _end(self, *ends: socket.socket) -> None:
+        for end in ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def cut(self) -> None:
         """Break every connection."""
-        pairs, self._pairs = self._pairs, []
-        for pair in pairs:
-            for end in pair:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-                end.close()
+        for pair in list(self._pairs):
+            self._end(*pair)
 
     def close(self) -> None:
         self._closed = True
@@ -279,6 +300,9 @@ class Proxy:
         self.cut()
         for thread in self._threads:
             thread.join(PATIENCE)
+        for pair in self._pairs:
+            for end in pair:
+                end.close()
 
 
 @contextmanager
@@ -288,3 +312,16 @@ def proxied(port: int) -> Iterator[Proxy]:
         yield proxy
     finally:
         proxy.close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path, Path]:
+    """A certificate for this machine's loopback address, which is its own authority; the same; and its key."""
+    own, key = folder / "own.pem", folder / "key.pem"
+    request = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tests -addext subjectAltName=IP:{LOCAL}"
+    subprocess.run([*request.split(), "-keyout", str(key), "-out", str(own)], check=True, capture_output=True)
+    return own, own, key
+
+
+def speaks_tls() -> bool:
+    """Whether the server at hand was built with TLS."""
+    return "libssl" in subprocess.run(["ldd", executable()], capture_output=True, text=True, check=False).stdout

@@ -126,7 +126,7 @@ def save(route: Route, terms: Terms, *, wait: int, timeout: float) -> Talk[bool]
         if wait:
             raise Unconfirmed("an ending got no answer, so it isn't known whether its replicas have it") from error
         raise
-    if isinstance(replies[0], ReadOnlyError):
+    if isinstance(replies[0], ReadOnlyError) or "READONLY" in str(replies[0]):  # within a script's own error, up to 6.2
         route.doubt()
     saved: bool = sound(replies[0]) == 1
     if saved and wait:
