@@ -124,12 +124,13 @@ def test_an_app_that_asks_only_afterwards_is_told_then() -> None:
             world.log.append(await receive())
             await send(PART)
             await send(LAST)
+            world.log.append("went on")
 
         wire = await world.opened(app, "http")
         await world.end()
         await wire.done()
         assert wire.sent == [START, PART, LAST]
-        assert world.log == [{"type": "http.disconnect"}]
+        assert world.log == [{"type": "http.disconnect"}, "went on"]
 
     play(scene)
 
@@ -375,6 +376,42 @@ def test_a_client_that_reads_nothing_gets_no_further_part() -> None:
         wire.open.set()
         await wire.done()
         assert wire.sent == [START, PART, LAST]
+
+    play(scene)
+
+
+def test_the_end_does_not_overtake_what_is_on_its_way() -> None:
+    async def scene() -> None:
+        world = World()
+        taken, given = asyncio.Event(), asyncio.Event()
+
+        def slowly(app: Any) -> Any:
+            async def outer(scope: Message, receive: Receive, send: Send) -> None:
+                async def slow(message: Message) -> None:
+                    if message.get("body") == b"slow":
+                        given.set()
+                        await taken.wait()
+                    await send(message)
+
+                await app(scope, receive, slow)
+
+            return outer
+
+        slow_part: Message = {**PART, "body": b"slow"}
+
+        async def app(scope: Message, receive: Receive, send: Send) -> None:
+            await open_stream(receive, send)
+            await send(slow_part)
+
+        wire = await world.opened(slowly(world.guard.wrap(app)), "http", wrapped=True)
+        await given.wait()
+        await world.end()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert wire.sent == [START, PART]
+        taken.set()
+        await wire.done()
+        assert wire.sent == [START, PART, slow_part, LAST]
 
     play(scene)
 

@@ -138,6 +138,7 @@ async def logout(world: World, guard: AsyncGuard) -> None:
 def test_an_ending_ends_what_is_open_at_once(how: str, kind: str) -> None:
     async def scene() -> None:
         world = await World().login()
+        world.guard.core.live.round = 3600.0  # no patrol's round comes before the news
         wire = await world.opened(kind)
         end, reason = ENDINGS[how]
         await end(world)
@@ -277,6 +278,21 @@ def test_sqlite_is_looked_at(tmp_path: Path) -> None:
         assert wire.sent[1] == REVOKED
         await world.guard.close()
         await world.other.close()
+
+    play(scene)
+
+
+def test_a_use_elsewhere_prolongs_what_a_good_lease_calls_expired() -> None:
+    async def scene() -> None:
+        world = await World(refresh_ttl=50, access_ttl=40, session_ttl=1000, cache_ttl=60).login()
+        wire = await world.opened()
+        world.pass_time(45)
+        await world.other.refresh(world.pair.refresh_token)
+        world.pass_time(6)
+        await go_round(world.guard)
+        assert not wire.task.done()
+        await world.guard.close()
+        await wire.done()
 
     play(scene)
 
@@ -500,6 +516,20 @@ def test_closing_the_guard_ends_what_nobody_would_watch() -> None:
         again = await world.opened()
         await world.other.revoke_all("alice")
         await again.done()
+
+    play(scene)
+
+
+def test_the_patrol_ends_with_the_last_connection() -> None:
+    async def scene() -> None:
+        world = await World().login()
+        wires = [await world.opened() for _ in range(2)]
+        (patrol,) = world.guard.core.live._patrols.values()
+        for wire, is_over in zip(wires, (False, True), strict=True):
+            wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+            await wire.done()
+            assert patrol._timer.cancelled() == is_over
+        assert world.guard.core.live._patrols == {}
 
     play(scene)
 

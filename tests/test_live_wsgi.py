@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from jwtguard.errors import StoreError
 from jwtguard.flask import JWTGuard
 from jwtguard.model import TokenPair
 from jwtguard.stores.memory import MemoryStore
+from jwtguard.stores.sqlite import SQLiteStore
 from jwtguard.testing import FakeClock
 
 Environ = dict[str, Any]
@@ -121,6 +123,22 @@ def test_the_store_is_asked_when_the_lease_has_run_out() -> None:
     world.other.revoke_all("alice")
     world.clock.advance(0.1)
     assert rest_of(body) == []
+
+
+def test_sqlite_is_looked_at(tmp_path: Path) -> None:
+    """For another process's endings."""
+
+    def store(clock: FakeClock) -> SQLiteStore:
+        return SQLiteStore(str(tmp_path / "sessions.db"), timeout=5, clock=clock)
+
+    world = World(store)
+    elsewhere = Guard(world.settings, store=store(world.clock), clock=world.clock)
+    body = world.opened()
+    assert [next(body), next(body)] == [b"0", b"1"]
+    elsewhere.revoke_all("alice")
+    assert rest_of(body) == []
+    for guard in (world.guard, world.other, elsewhere):
+        guard.close()
 
 
 @pytest.mark.parametrize("damaged", [False, True])
