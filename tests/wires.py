@@ -61,10 +61,12 @@ def a_guard(store: Any, clock: FakeClock, **settings: Any) -> AsyncGuard:
 
 
 async def settled(guard: AsyncGuard) -> None:
-    """Wait until all that is due is judged."""
+    """Wait until all that is due is judged, and what was ended has had time to notice."""
     async with asyncio.timeout(PATIENCE):
         await asyncio.sleep(0)
         while any(patrol._due or patrol._judges for patrol in list(guard.core.live._patrols.values())):
+            await asyncio.sleep(0)
+        for _ in range(20):
             await asyncio.sleep(0)
 
 
