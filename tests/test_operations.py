@@ -229,7 +229,7 @@ def test_a_ticket_ends_one_of_the_listed_sessions_once() -> None:
     assert rig.authenticate(third)
 
 
-def test_a_ticket_is_no_other_token_and_no_other_token_is_a_ticket() -> None:
+def test_c50_a_ticket_is_no_other_token_and_no_other_token_is_a_ticket() -> None:
     rig = Rig(on_limit="choose", max_sessions=1)
     pair = rig.logged_in()
     with pytest.raises(LimitReached) as caught:

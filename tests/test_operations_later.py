@@ -128,7 +128,7 @@ def test_a_refresh_tells_where_the_session_is_now(rig: Rig) -> None:
     ],
 )
 @pytest.mark.parametrize("use", ["refresh", "logout_by_refresh_token"])
-def test_an_ended_session_is_refused_with_its_reason(end: Any, error: type[Exception], use: str) -> None:
+def test_c59_an_ended_session_is_refused_with_its_reason(end: Any, error: type[Exception], use: str) -> None:
     rig = Rig(idle_timeout=60 * MINUTE)
     pair = rig.logged_in()
     end(rig, pair)

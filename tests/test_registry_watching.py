@@ -191,7 +191,7 @@ class NoLock:
 
 
 @pytest.mark.parametrize("reports", [False, True])
-def test_the_warm_path_takes_no_lock_asks_no_store_and_grows_nothing(reports: bool, reporter: Reporter) -> None:
+def test_c79_the_warm_path_takes_no_lock_asks_no_store_and_grows_nothing(reports: bool, reporter: Reporter) -> None:
     rig = Rig(watch=reporter.watch if reports else None)
     pair = rig.logged_in()
     rig.recall(pair)

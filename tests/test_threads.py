@@ -118,7 +118,7 @@ class Crowd:
 
 @pytest.mark.parametrize("reports", [False, True])
 @pytest.mark.parametrize("size", [2, 1000])
-def test_no_session_is_let_in_after_its_ending_was_answered(reports: bool, size: int) -> None:
+def test_c79_no_session_is_let_in_after_its_ending_was_answered(reports: bool, size: int) -> None:
     crowd = Crowd(reports=reports, size=size)
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(crowd.work, range(THREADS)))

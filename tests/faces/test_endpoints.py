@@ -43,6 +43,15 @@ def test_refresh_gives_a_pair_that_works(send: Send) -> None:
 
 
 @both
+def test_c57_a_refresh_keeps_the_session_and_widens_no_scope(send: Send) -> None:
+    world = World()
+    body = b'{"refresh_token": "<refresh>", "scope": "admin", "client_id": "another", "sub": "bob"}'
+    pair = ask(send, world, "POST", "/auth/refresh", body=body).json()
+    before, after = (world.past.authenticate(token) for token in (world.made("good"), pair["access_token"]))
+    assert (after.subject, after.session_id, after.scopes) == (before.subject, before.session_id, before.scopes)
+
+
+@both
 def test_c43_logout_ends_the_session_and_no_other(send: Send) -> None:
     world = World()
     world.made("second")

@@ -41,7 +41,7 @@ def assert_active(crew: Crew, pairs: list[TokenPair]) -> None:
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_the_limit_holds_at_every_moment(round_: int, tmp_path: Path) -> None:
+def test_c48_the_limit_holds_at_every_moment(round_: int, tmp_path: Path) -> None:
     site = Site(tmp_path, max_sessions=str(LIMIT))
     with crew(site, PROCESSES) as processes, watching(site, "alice") as stop:
         outcomes = log_in_at_once(processes)
@@ -94,7 +94,7 @@ def test_under_choose_a_ticket_ends_one_session_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_refreshes_with_one_token_get_one_pair_until_it_is_stale(round_: int, tmp_path: Path) -> None:
+def test_c53_refreshes_with_one_token_get_one_pair_until_it_is_stale(round_: int, tmp_path: Path) -> None:
     site = Site(tmp_path, rotation_grace="1s")
     with crew(site, PROCESSES) as processes:
         first = processes.one(0, "login", "alice").value
