@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,14 @@ def test_every_module_has_a_floor() -> None:
 def test_a_module_imports_only_from_its_own_floor_or_below(name: str, path: Path) -> None:
     upwards = {(name, other) for other, _ in imports_of(name, path) if floor(other) > floor(name)}
     assert upwards <= UPWARDS
+
+
+def test_decision_1_names_modules_of_the_floor_that_they_are_on() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "decisions" / "0001-modules.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([0-9]) \| (.+?) \|", page, re.MULTILINE)
+    named = {name: int(floor) for floor, names in rows for name in re.findall(r"`(\w+)`", names)}
+    assert named
+    assert {name: FLOOR_OF.get(name) for name in named} == named
 
 
 def test_no_imports_in_a_circle() -> None:
