@@ -3,11 +3,11 @@
 Three promises make it a store:
 - `save` compares and swaps: the lock keeps others out between its look and its write.
 - What was answered stays: a new file is on the disk before it takes the old one's place.
-- What fails is a StoreError, never "absent": a folder that is gone has no lock file, so nothing is answered from it.
+- What fails is a StoreError, never "absent": a folder that is gone can't be locked, so nothing is answered from it.
 
-The folder must exist. What has expired is left lying there; a few lines of cron see to that.
+The folder must exist. Files of expired documents stay there: a store for production would remove them.
 
-Try it: `class TestFolderStore(jwtguard.testing.StoreContract)`, with a `make_store` that answers one of these.
+Use it by `Guard.from_env(store=FolderStore("/var/lib/app/sessions"))`. docs/stores.md shows how to hold it to the contract.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ Ctrl-C ends it.
 
 def main() -> None:
     """Serve until interrupted. The secret and the sessions are gone afterwards."""
-    port = int(os.environ.get("DEMO_PORT", "8000"))
+    port = os.environ.get("DEMO_PORT", "8000")
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        sys.exit(f"DEMO_PORT is {port!r}: expected a port, 1 to 65535")
     with tempfile.TemporaryDirectory(prefix="jwtguard-demo-") as folder:
         os.environ.pop("JWTGUARD_SECRET_FILE", None)
         os.environ["JWTGUARD_SECRET"] = secrets.token_urlsafe(48)
@@ -47,7 +49,7 @@ def main() -> None:
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the folder goes then, too
         print(COMMANDS.format(url=f"http://{HOST}:{port}"), flush=True)
-        uvicorn.run("examples.fastapi_app:app", host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.run("examples.fastapi_app:app", host=HOST, port=int(port), log_level="warning", timeout_graceful_shutdown=2)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from jwtguard.fastapi import CurrentIdentity, install, require
 USERS = {"alice": ("wonderland", []), "bob": ("builder", ["admin"])}
 
 app = FastAPI(title="jwtguard example")
-guard = AsyncGuard.from_env(public="/, /login, /docs, /openapi.json")
+guard = AsyncGuard.from_env(public="/, POST /login, /docs, /openapi.json")
 install(app, guard)
 
 

@@ -11,7 +11,7 @@ from jwtguard.flask import JWTGuard, current_identity
 USERS = {"alice": ("wonderland", []), "bob": ("builder", ["admin"])}
 
 app = Flask(__name__)
-guard = JWTGuard(app, public="/, /login")
+guard = JWTGuard(app, public="/, POST /login")
 
 
 @app.get("/")
@@ -39,5 +39,5 @@ def me() -> dict[str, Any]:
 def admin() -> dict[str, str]:
     identity = current_identity()
     if "admin" not in identity.scopes:
-        raise ScopeMissing(["admin"])
+        raise ScopeMissing(["admin"])  # becomes a 403 with its challenge
     return {"hello": identity.subject}

@@ -10,12 +10,16 @@ guard = Guard.from_env(public="POST /login/*", endpoints="/auth")
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    path = environ["PATH_INFO"]
-    if path.startswith("/login/"):  # any name logs in: an app checks a password here
+    """Look at the method and the path both: a CORS preflight (OPTIONS) of any path gets here without a token."""
+    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    status, answer = "200 OK", {}
+    if method == "POST" and path.startswith("/login/"):  # any name logs in: an app checks a password here
         answer = guard.login(path.removeprefix("/login/")).to_dict()
-    else:
+    elif method == "GET" and path == "/me":
         answer = {"sub": environ["jwtguard.identity"].subject}
-    start_response("200 OK", [("Content-Type", "application/json")])
+    else:
+        status = "404 Not Found"
+    start_response(status, [("Content-Type", "application/json")])
     return [json.dumps(answer).encode()]
 
 

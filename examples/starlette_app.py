@@ -22,5 +22,5 @@ async def me(request: Request) -> Response:
 
 
 app = Starlette(routes=[Route("/login", login, methods=["POST"]), Route("/me", me)])
-guard = AsyncGuard.from_env(public="/login")
+guard = AsyncGuard.from_env(public="POST /login")
 install(app, guard)

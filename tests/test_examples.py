@@ -219,9 +219,16 @@ def test_the_starlette_example(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_plain_wsgi_example(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = through_wsgi(example("plain_wsgi", monkeypatch).application)
-    assert ask("GET", "/").status == 401
+    assert ask("GET", "/me").status == 401
     assert ask("GET", "/login/anyone").status == 401
     token = ask("POST", "/login/anyone").json["access_token"]
-    assert ask("GET", "/", token).json == {"sub": "anyone"}
+    assert ask("GET", "/me", token).json == {"sub": "anyone"}
     assert ask("POST", "/auth/logout", token).status == 204
-    assert ask("GET", "/", token).json["code"] == "session_revoked"
+    assert ask("GET", "/me", token).json["code"] == "session_revoked"
+
+
+def test_a_preflight_does_nothing_in_the_plain_wsgi_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = through_wsgi(example("plain_wsgi", monkeypatch).application)
+    asked = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    for path in ("/login/anyone", "/me"):
+        assert (ask("OPTIONS", path, **asked).status, ask("OPTIONS", path, **asked).json) == (404, {})
