@@ -16,10 +16,11 @@ logger = logging.getLogger("jwtguard")
 
 ACCEPTED: Final = (
     "memory:// (this process only), sqlite:///path (one machine; sqlite:////path if it is absolute), redis://host:port/0 "
-    "(also rediss://, unix://, redis+sentinel://, redis+cluster://)"
+    "(also rediss://, unix://, redis+sentinel://, redis+cluster://), postgresql://, mysql:// or "
+    "mariadb://user:password@host/database"
 )
-LATER: Final = frozenset({"mariadb", "mysql", "postgres", "postgresql"})
 REDIS: Final = frozenset({"redis", "rediss", "unix"})
+SQL: Final = frozenset({"mariadb", "mysql", "postgres", "postgresql"})
 SHOWN: Final = 100
 
 
@@ -36,8 +37,8 @@ def open_store(url: str, *, timeout: float = 0.25, clock: Clock = SystemClock())
         return _sqlite(url, rest, timeout, clock)
     if separator and scheme.partition("+")[0] in REDIS:
         return _redis(url, timeout, clock)
-    if separator and scheme.partition("+")[0] in LATER:
-        raise ConfigError(f"the store is {_shown(url)}, but this version of jwtguard has no SQL stores yet")
+    if separator and scheme.partition("+")[0] in SQL:
+        return _sql(url, timeout)
     raise ConfigError(f"the store is {_shown(url)}, which names no store. Accepted: {ACCEPTED}")
 
 
@@ -70,6 +71,15 @@ def _redis(url: str, timeout: float, clock: Clock) -> Store:
             f"the store is {_shown(url)}, which needs redis-py 5.2.1 or newer: pip install 'jwtguard-middleware[redis]'"
         ) from error
     return RedisStore(url, timeout=timeout, clock=clock)
+
+
+def _sql(url: str, timeout: float) -> Store:
+    try:
+        from ._sql_url import open_sql
+    except ImportError as error:
+        install = "pip install 'jwtguard-middleware[sql]'"
+        raise ConfigError(f"the store is {_shown(url)}, which needs SQLAlchemy: {install}") from error
+    return open_sql(url, _shown(url), timeout)
 
 
 def _shown(url: str) -> str:

@@ -1,0 +1,43 @@
+"""The SQL stores, held to the contract on real servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sql_kit
+
+from jwtguard.stores import AsyncStore, Store
+from jwtguard.testing import FakeClock, StoreContract
+
+pytestmark = pytest.mark.servers
+
+
+class SQLContract(StoreContract):
+    persistent = True
+    server_clock = True
+    fixture: str
+    server: sql_kit.Server
+
+    @pytest.fixture(autouse=True)
+    def empty_server(self, request: pytest.FixtureRequest) -> None:
+        self.server = request.getfixturevalue(self.fixture)
+        self.server.rows("DELETE FROM jwtguard_documents")
+
+    def make_store(self, tmp_path: Path, clock: FakeClock) -> Store | AsyncStore:
+        return self.server.store()
+
+
+class TestPostgreSQL(SQLContract):
+    fixture = "postgres"
+
+
+class TestPostgreSQLAwaited(SQLContract):
+    fixture = "postgres"
+
+    def make_store(self, tmp_path: Path, clock: FakeClock) -> AsyncStore:
+        return self.server.store().awaited()
+
+
+class TestMariaDB(SQLContract):
+    fixture = "mariadb"

@@ -1,0 +1,101 @@
+"""A TCP proxy between a client and a server, which can do to them what networks do."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+
+class Proxy:
+    """Passes on what it is given, until a test says otherwise. `url_port` is where to connect.
+
+    `swallows_requests`, `swallows_replies`: what comes is dropped, and the connections stay open; with both they are half
+    open. `delay`: seconds that each piece is kept. `cut` closes all connections; while `refuses`, new ones are closed too.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self.swallows_requests = False
+        self.swallows_replies = False
+        self.refuses = False
+        self.delay = 0.0
+        self.accepted = 0
+        self._mutex = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.refuses = True
+        self.cut()
+        for thread in self._threads:
+            thread.join(60)
+
+    @property
+    def swallows(self) -> bool:
+        """Whether connections are half open: nothing passes, in either direction."""
+        return self.swallows_requests and self.swallows_replies
+
+    @swallows.setter
+    def swallows(self, value: bool) -> None:
+        self.swallows_requests = self.swallows_replies = value
+
+    def cut(self) -> None:
+        with self._mutex:
+            sockets, self._sockets = self._sockets, set()
+        for each in sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
+            for each in (client, server):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._mutex:
+                self._sockets |= {client, server}
+            thread = threading.Thread(target=self._serve, args=(client, server), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+            if self.refuses:
+                self.cut()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        back = threading.Thread(target=self._pump, args=(server, client, "swallows_replies"), daemon=True)
+        back.start()
+        self._pump(client, server, "swallows_requests")
+        back.join()
+        with self._mutex:
+            self._sockets -= {client, server}
+        client.close()
+        server.close()
+
+    def _pump(self, source: socket.socket, target: socket.socket, swallows: str) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if self.delay:
+                    time.sleep(self.delay)
+                if not getattr(self, swallows):
+                    target.sendall(data)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
