@@ -9,14 +9,14 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Passes on what it is given, until a test says otherwise. `url_port` is where to connect.
+    """Passes on what it is given, from `port` to `target`, until a test says otherwise.
 
     `swallows_requests`, `swallows_replies`: what comes is dropped, and the connections stay open; with both they are half
     open. `delay`: seconds that each piece is kept. `cut` closes all connections; while `refuses`, new ones are closed too.
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
+    def __init__(self, target: int) -> None:
+        self.target = target
         self.swallows_requests = False
         self.swallows_replies = False
         self.refuses = False
@@ -65,7 +65,7 @@ class Proxy:
                 return
             self.accepted += 1
             try:
-                server = socket.create_connection(self._target)
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 client.close()
                 continue

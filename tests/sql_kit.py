@@ -30,8 +30,9 @@ USER = "nobody"
 class Server:
     """A database server with an empty store. `command` starts it."""
 
-    scheme: str
     port: int
+    polite: signal.Signals
+    """What asks it to end without waiting for its clients."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,6 +46,11 @@ class Server:
 
     def url(self, port: int | None = None, password: str = PASSWORD) -> str:
         raise NotImplementedError
+
+    def engine_url(self) -> str:
+        """Its URL as SQLAlchemy has it, for engines of an app."""
+        scheme, separator, rest = self.url().partition("://")
+        return f"{scheme}+{'psycopg' if scheme == 'postgresql' else 'pymysql'}{separator}{rest}"
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
@@ -76,11 +82,21 @@ class Server:
         finally:
             self.send(signal.SIGCONT)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, number: signal.Signals) -> None:
         process, self.process = self.process, None
         if process is not None:
             process.send_signal(number)
             process.wait(60)
+
+    def restart(self) -> None:
+        """With its data, and at another port."""
+        self.stop(self.polite)
+        self.start()
+
+    def kill(self) -> None:
+        """End it and its children at once."""
+        self.send(signal.SIGKILL)
+        self.stop(signal.SIGKILL)
 
     def store(self, port: int | None = None, timeout: float = 10.0) -> SQLStore:
         store = open_store(self.url(port), timeout=timeout)
@@ -92,7 +108,7 @@ class Server:
 
 
 class Postgres(Server):
-    scheme = "postgresql"
+    polite = signal.SIGINT
 
     def __init__(self, folder: Path, programs: Path) -> None:
         super().__init__(folder)
@@ -126,7 +142,7 @@ class Postgres(Server):
 
 
 class MariaDB(Server):
-    scheme = "mariadb"
+    polite = signal.SIGTERM
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -193,7 +209,7 @@ def running(server: Server) -> Iterator[Server]:
         with_tables(server)
         yield server
     finally:
-        server.stop(signal.SIGINT if isinstance(server, Postgres) else signal.SIGTERM)
+        server.stop(server.polite)
 
 
 def with_tables(server: Server) -> None:
