@@ -10,6 +10,7 @@ import pytest
 import jwtguard.testing
 
 if TYPE_CHECKING:
+    from redis_kit import Cluster, Redis
     from sql_kit import Server
 
 jwtguard.testing.StoreContract  # noqa: B018 - before anything imports the suite itself, so that its asserts explain themselves
