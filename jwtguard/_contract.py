@@ -10,14 +10,28 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import pytest
 
-from ._contract_kit import FAR, KEY, LONGEST_KEY, PATIENCE, Driven, Open, Reports, Watching, at_once, end, is_async, put
+from ._contract_kit import (
+    FAR,
+    KEY,
+    LONGEST_KEY,
+    NEEDS,
+    PATIENCE,
+    Driven,
+    Open,
+    Reports,
+    Watching,
+    at_once,
+    end,
+    needs,
+    put,
+)
 from ._contract_push import PushContract
 from .stores.adapters import InThreads, OnLoop
-from .stores.base import AsyncStore, Store, Watched
+from .stores.base import AsyncStore, Pushed, Store, Watched, is_async
 from .testing import FakeClock
 
 __all__ = ["StoreContract"]
@@ -30,13 +44,23 @@ ALIKE_BUT_DECOMPOSED: Final = "e\N{COMBINING ACUTE ACCENT}".encode()
 class StoreContract(PushContract):
     """Subclass it, as `class TestMyStore(StoreContract)`, and answer a store from `make_store`; pytest does the rest.
 
-    Every test runs in both colours: the store's own, and the other one through `InThreads` or `OnLoop`.
+    Every test runs in both colours: the store's own, and the other one through `InThreads` or `OnLoop`. Class attributes
+    say what kind of store it is; tests that are not for this kind are not there.
     """
 
-    persistent = False
+    persistent: ClassVar[bool] = True
     """Whether another `make_store` with the same arguments opens the same documents."""
-    server_clock = False
+    server_clock: ClassVar[bool] = False
     """Whether the store goes by a clock of its own (a server's), and not by the one that `make_store` is given."""
+    watched: ClassVar[bool] = False
+    """Whether the store has the power to tell what has ended: `Watched`."""
+    pushed: ClassVar[bool] = False
+    """Whether the store announces what ends: `Pushed`."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for name, (powers, test) in NEEDS.items():
+            setattr(cls, name, test if all(getattr(cls, power) for power in powers) else None)
 
     def make_store(self, tmp_path: Path, clock: FakeClock) -> Store | AsyncStore:
         """A new handle on the test's store. It is closed when the test is over."""
@@ -77,6 +101,11 @@ class StoreContract(PushContract):
         assert version is not None
         clock.advance(2)
         return version
+
+    def test_it_has_the_powers_that_the_suite_says(self, store: Store) -> None:
+        """Set `watched` and `pushed` in your suite to what your store can: those tests are run then, and only then."""
+        assert isinstance(store, Watched) is self.watched
+        assert isinstance(store, Pushed) is self.pushed
 
     # -- documents ---------------------------------------------------------------------------------------------------------
 
@@ -217,9 +246,8 @@ class StoreContract(PushContract):
         assert data == (b"data" if self.persistent else data)
         assert put(store, expected=version) is not None
 
+    @needs("persistent")
     def test_another_handle(self, another: Open) -> None:
-        if not self.persistent:
-            pytest.skip("the store isn't persistent")
         one, two = another(), another()
         first = put(one)
         assert two.load(KEY).version == first
@@ -231,6 +259,7 @@ class StoreContract(PushContract):
 
     # -- watching ----------------------------------------------------------------------------------------------------------
 
+    @needs("watched")
     def test_an_ending_is_reported(self, store: Store) -> None:
         watching = Watching(store)
         for key in (KEY, b"\0", LONGEST_KEY):
@@ -238,9 +267,9 @@ class StoreContract(PushContract):
             watching.look()
             assert watching.reports.has(key)
 
+    @needs("watched")
     def test_no_ending_is_missed_between_watch_and_look(self, store: Store) -> None:
-        if not isinstance(store, Watched):
-            pytest.skip("the store isn't Watched")
+        assert isinstance(store, Watched)
         reports = Reports()
         look = store.watch(reports.ended)
         store.load(KEY)
@@ -249,6 +278,7 @@ class StoreContract(PushContract):
             look()
         assert reports.has(KEY)
 
+    @needs("watched")
     def test_what_ends_nothing_is_not_reported(self, store: Store) -> None:
         watching = Watching(store)
         version = put(store)
@@ -257,6 +287,7 @@ class StoreContract(PushContract):
         watching.look()
         assert watching.reports.keys == []
 
+    @needs("watched")
     def test_a_conflict_is_not_reported(self, store: Store) -> None:
         watching = Watching(store)
         put(store)
@@ -264,6 +295,7 @@ class StoreContract(PushContract):
         watching.look()
         assert watching.reports.keys == []
 
+    @needs("watched")
     def test_every_watcher_is_told(self, store: Store) -> None:
         watchings = [Watching(store), Watching(store)]
         end(store)
@@ -271,6 +303,7 @@ class StoreContract(PushContract):
             watching.look()
             assert watching.reports.has(KEY)
 
+    @needs("watched")
     def test_an_ending_is_reported_to_every_thread(self, store: Store) -> None:
         watching = Watching(store)
 
@@ -286,6 +319,7 @@ class StoreContract(PushContract):
                 watching.look()
                 assert watching.reports.has(key)
 
+    @needs("watched")
     def test_endings_of_many_threads(self, store: Store) -> None:
         watching = Watching(store)
 
@@ -298,9 +332,8 @@ class StoreContract(PushContract):
 
         at_once(4, end_and_look)
 
+    @needs("watched", "persistent")
     def test_an_ending_by_another_handle(self, another: Open) -> None:
-        if not self.persistent:
-            pytest.skip("the store isn't persistent")
         one, two = another(), another()
         watching = Watching(one)
         for number in range(20):
@@ -313,6 +346,7 @@ class StoreContract(PushContract):
         watching.look()
         assert watching.reports.keys == []
 
+    @needs("watched")
     def test_watching_goes_on_after_close(self, store: Store) -> None:
         watching = Watching(store)
         store.close()

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias, TypeVar
 
-import pytest
-
+from .stores.adapters import pass_powers_on
 from .stores.base import AsyncStore, Loaded, Store, Watched, is_async
 
 __all__ = [
     "FAR",
     "KEY",
     "LONGEST_KEY",
+    "NEEDS",
     "PATIENCE",
     "Driven",
     "Open",
@@ -27,6 +27,7 @@ __all__ = [
     "awaited",
     "end",
     "is_async",
+    "needs",
     "put",
 ]
 
@@ -40,6 +41,21 @@ PATIENCE: Final = 60.0
 Open: TypeAlias = Callable[[], Store]
 
 
+Test: TypeAlias = Callable[..., None]
+NEEDS: Final[dict[str, tuple[tuple[str, ...], Test]]] = {}
+"""Tests that are only for stores with certain powers, by name: which ones, and the test."""
+
+
+def needs(*powers: str) -> Callable[[Test], Test]:
+    """A test for those suites only that say that their store has these powers."""
+
+    def note(test: Test) -> Test:
+        NEEDS[test.__name__] = (powers, test)
+        return test
+
+    return note
+
+
 class Driven:
     """An async store driven by blocking calls, each on an event loop of its own, as a store must be able to bear."""
 
@@ -47,8 +63,7 @@ class Driven:
 
     def __init__(self, store: AsyncStore) -> None:
         self.store = store
-        if isinstance(store, Watched):
-            self.watch = store.watch
+        pass_powers_on(store, self)
 
     def load(self, key: bytes) -> Loaded:
         return asyncio.run(awaited(self.store.load(key)))
@@ -82,8 +97,7 @@ class Watching:
     """A watch that has begun: its first look, which may report anything, is over."""
 
     def __init__(self, store: Store) -> None:
-        if not isinstance(store, Watched):
-            pytest.skip("the store isn't Watched")
+        assert isinstance(store, Watched)
         self.reports = Reports()
         self._look = store.watch(self.reports.ended)
         self.look()

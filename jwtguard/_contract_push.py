@@ -9,9 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from types import TracebackType
 
-import pytest
-
-from ._contract_kit import KEY, LONGEST_KEY, PATIENCE, Open, at_once, end, put
+from ._contract_kit import KEY, LONGEST_KEY, PATIENCE, Open, at_once, end, needs, put
 from .stores.base import Heard, Pushed, Store
 
 __all__ = ["Hearing", "PushContract"]
@@ -21,8 +19,7 @@ class Hearing:
     """A thread that listens to what a store announces, from when it is entered until it is left."""
 
     def __init__(self, store: Store) -> None:
-        if not isinstance(store, Pushed):
-            pytest.skip("the store isn't Pushed")
+        assert isinstance(store, Pushed)
         self._store = store
         self._changed = threading.Condition()
         self._stopped = False
@@ -85,22 +82,23 @@ class Hearing:
 
 
 class PushContract:
-    """The tests. A store that announces nothing is left out."""
+    """The tests."""
 
-    persistent = False
-
+    @needs("pushed")
     def test_an_ending_is_announced(self, store: Store) -> None:
         with Hearing(store) as hearing:
             for key in (KEY, b"\0", LONGEST_KEY):
                 end(store, key)
                 hearing.hears(key)
 
+    @needs("pushed")
     def test_the_first_word_is_that_announcements_arrive(self, store: Store) -> None:
         with Hearing(store) as hearing:
             end(store)
             hearing.hears(KEY)
             assert isinstance(hearing.items[0], Heard)
 
+    @needs("pushed")
     def test_a_word_follows_all_endings_before_its_moment(self, store: Store) -> None:
         with Hearing(store) as hearing:
             for number in range(2):
@@ -111,6 +109,7 @@ class PushContract:
                 assert set(keys) <= set(hearing.keys)
                 assert max(item.at for item in hearing.items if isinstance(item, Heard)) <= time.monotonic()
 
+    @needs("pushed")
     def test_what_ends_nothing_is_not_announced(self, store: Store) -> None:
         with Hearing(store) as hearing:
             version = put(store)
@@ -120,20 +119,21 @@ class PushContract:
             hearing.catches_up()
             assert set(hearing.keys) == {b"another"}
 
+    @needs("pushed")
     def test_every_listener_is_told(self, store: Store) -> None:
         with Hearing(store) as one, Hearing(store) as two:
             end(store)
             one.hears(KEY)
             two.hears(KEY)
 
+    @needs("pushed", "persistent")
     def test_an_ending_by_another_handle_is_announced(self, another: Open) -> None:
-        if not self.persistent:
-            pytest.skip("the store isn't persistent")
         one, two = another(), another()
         with Hearing(one) as hearing:
             end(two)
             hearing.hears(KEY)
 
+    @needs("pushed")
     def test_endings_of_many_threads_are_announced(self, store: Store) -> None:
         def end_many(thread: int) -> None:
             for number in range(25):
@@ -144,6 +144,7 @@ class PushContract:
             hearing.catches_up()
             assert len(set(hearing.keys)) == 100
 
+    @needs("pushed")
     def test_listening_after_close(self, store: Store) -> None:
         with Hearing(store):
             store.close()

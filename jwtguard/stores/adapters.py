@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from functools import partial
@@ -20,17 +20,26 @@ from typing import Any, Final, TypeVar
 
 from ..errors import StoreError
 from ..forks import renew_after_fork
-from .base import AsyncStore, Loaded, Store, Watched
+from .base import AsyncStore, Heard, Loaded, Pushed, Store, Watched
 
-__all__ = ["InThreads", "OnLoop", "Within"]
+__all__ = ["InThreads", "OnLoop", "Within", "pass_powers_on"]
 
 T = TypeVar("T")
 
 Look = Callable[[], None]
 Watch = Callable[[Callable[[bytes | None], None]], Look | None]
+Changes = Callable[[], Generator[bytes | Heard]]
 
 _abandoned: Final[list[object]] = []
 """Event loops of a parent process. Closing one here would take its descriptors out of the parent's epoll set."""
+
+
+def pass_powers_on(store: object, adapter: Any) -> None:
+    """Give an adapter the powers that its inner store has."""
+    if isinstance(store, Watched):
+        adapter.watch = store.watch
+    if isinstance(store, Pushed):
+        adapter.changes = store.changes
 
 
 LATE: Final = 10
@@ -44,12 +53,12 @@ class Within:
     """
 
     watch: Watch
+    changes: Changes
 
     def __init__(self, store: AsyncStore, timeout: float) -> None:
         self._store = store
         self._timeout = timeout
-        if isinstance(store, Watched):
-            self.watch = store.watch
+        pass_powers_on(store, self)
 
     async def load(self, key: bytes) -> Loaded:
         return await _within(self._timeout, self._store.load(key))
@@ -88,7 +97,7 @@ def _forget(task: asyncio.Future[Any]) -> None:
 class InThreads:
     """A blocking store as an AsyncStore: its calls run in threads. One that never waits is called where it is awaited.
 
-    It is `Watched` if the inner store is. A call whose task is cancelled before a thread has picked it up is never made.
+    It has the powers of the inner store. A call whose task is cancelled before a thread has picked it up is never made.
 
     How long a call may take is the store's own matter; waiting for a thread comes on top.
 
@@ -98,13 +107,13 @@ class InThreads:
     """
 
     watch: Watch
+    changes: Changes
 
     def __init__(self, store: Store, *, workers: int = 8, patience: float = 60.0) -> None:
         self._store = store
         self._workers = workers
         self._patience = patience
-        if isinstance(store, Watched):
-            self.watch = store.watch
+        pass_powers_on(store, self)
         self._renew()
         renew_after_fork(self)
 
@@ -158,20 +167,20 @@ class InThreads:
 class OnLoop:
     """An AsyncStore for callers that block: its calls run on one event loop, in a daemon thread of its own.
 
-    It is `Watched` if the inner store is. A call from that loop's own thread would wait for itself: RuntimeError.
+    It has the powers of the inner store. A call from that loop's own thread would wait for itself: RuntimeError.
 
     Arguments: `timeout`, seconds to wait for an answer; then StoreError, and the call is cancelled.
     """
 
     blocking = True
     watch: Watch
+    changes: Changes
 
     def __init__(self, store: AsyncStore, *, timeout: float) -> None:
         self._store = store
         self._timeout = timeout
         self._runner: _Runner | None = None
-        if isinstance(store, Watched):
-            self.watch = store.watch
+        pass_powers_on(store, self)
         self._renew()
         renew_after_fork(self)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from typing import Final, TypeVar
 
 from ..clock import Clock, SystemClock
@@ -54,6 +55,10 @@ class _Base:
         terms = Terms(name, expected or b"", version, data, expires_at, channel, key)
         return save(self._route, terms, wait=self._plan.wait, timeout=self._timeout)
 
+    def _changes(self, links: Links, monotonic: Callable[[], float]) -> Generator[bytes | Heard]:
+        ears = Ears(self._plan, self._route, self._timeout, monotonic, self._warn)
+        return ears.changes(lambda talk: _run(talk, links))
+
     def _warn(self, policy: str) -> None:
         logger.warning(
             "%s has the maxmemory-policy %a: when its memory is full it drops sessions, which logs users out. "
@@ -61,6 +66,20 @@ class _Base:
             self,
             policy,
         )
+
+
+def _run(talk: Talk[T], links: Links) -> T:
+    try:
+        ask = next(talk)
+        while True:
+            try:
+                replies = links.ask(ask)
+            except BaseException as error:  # noqa: BLE001 - handed to the flow, which lets it out
+                ask = talk.throw(error)
+            else:
+                ask = talk.send(replies)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
 
 
 class RedisStore(_Base):
@@ -97,20 +116,10 @@ class RedisStore(_Base):
         return AsyncRedisStore._of(self._plan, self._route, self._timeout)
 
     def changes(self) -> Generator[bytes | Heard]:
-        return Ears(self._plan, self._route, self._timeout, self._clock.monotonic, self._warn).changes(self._run)
+        return self._changes(self._links, self._clock.monotonic)
 
     def _run(self, talk: Talk[T]) -> T:
-        try:
-            ask = next(talk)
-            while True:
-                try:
-                    replies = self._links.ask(ask)
-                except BaseException as error:  # noqa: BLE001 - handed to the flow, which lets it out
-                    ask = talk.throw(error)
-                else:
-                    ask = talk.send(replies)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        return _run(talk, self._links)
 
 
 class AsyncRedisStore(_Base):
@@ -146,6 +155,13 @@ class AsyncRedisStore(_Base):
 
     async def close(self) -> None:
         await self._links.close()
+
+    def changes(self) -> Generator[bytes | Heard]:
+        links = Links(self._plan, self._route, self._timeout, self._warn)
+        try:
+            yield from self._changes(links, time.monotonic)
+        finally:
+            links.close()
 
     async def _run(self, talk: Talk[T]) -> T:
         try:

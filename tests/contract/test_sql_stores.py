@@ -14,7 +14,6 @@ pytestmark = pytest.mark.servers
 
 
 class SQLContract(StoreContract):
-    persistent = True
     server_clock = True
     fixture: str
     server: sql_kit.Server
@@ -30,10 +29,12 @@ class SQLContract(StoreContract):
 
 class TestPostgreSQL(SQLContract):
     fixture = "postgres"
+    pushed = True
 
 
 class TestPostgreSQLAwaited(SQLContract):
     fixture = "postgres"
+    pushed = True
 
     def make_store(self, tmp_path: Path, clock: FakeClock) -> AsyncStore:
         return self.server.store().awaited()

@@ -22,12 +22,15 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_store.py"
 
 
 class TestMemoryStore(StoreContract):
+    persistent = False
+    watched = True
+
     def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
         return MemoryStore(clock)
 
 
 class TestSQLiteStore(StoreContract):
-    persistent = True
+    watched = True
 
     def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
         return SQLiteStore(tmp_path / "store.db", timeout=10, clock=clock)
@@ -36,7 +39,7 @@ class TestSQLiteStore(StoreContract):
 class TestAsyncStore(StoreContract):
     """A store that is async by itself: its other colour is OnLoop."""
 
-    persistent = True
+    watched = True
 
     def make_store(self, tmp_path: Path, clock: FakeClock) -> AsyncStore:
         return InThreads(SQLiteStore(tmp_path / "store.db", timeout=10, clock=clock))
@@ -44,7 +47,7 @@ class TestAsyncStore(StoreContract):
 
 @pytest.mark.servers
 class TestRedisStore(StoreContract):
-    persistent = True
+    pushed = True
     server_clock = True
 
     @pytest.fixture(autouse=True)
@@ -75,8 +78,6 @@ class TestAsyncRedisCluster(TestAsyncRedisStore):
 
 
 class TestCustomStore(StoreContract):
-    persistent = True
-
     def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
         store: Store = runpy.run_path(str(EXAMPLE))["FolderStore"](tmp_path, clock)
         return store
@@ -139,6 +140,14 @@ class Seconds(MemoryStore):
         return super().load(key)._replace(now=self._now() // 1000)
 
 
+class Unwatched:
+    """Says by a misspelt method what has ended."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._store = MemoryStore(clock)
+        self.load, self.save, self.wacth = self._store.load, self._store.save, self._store.watch
+
+
 class Refusing(MemoryStore):
     """Saves nothing."""
 
@@ -167,22 +176,46 @@ class Refusing(MemoryStore):
         (Silent, "test_no_ending_is_missed_between_watch_and_look"),
         (Noisy, "test_what_ends_nothing_is_not_reported"),
         (Seconds, "test_now_is_the_time_in_milliseconds"),
+        (Unwatched, "test_it_has_the_powers_that_the_suite_says"),
         (Refusing, "test_swap"),
         (Refusing, "test_round_trip"),
         (Refusing, "test_close_twice_then_use_again"),
         (Refusing, "test_a_cancelled_save_is_whole_or_not_at_all"),
     ],
 )
-def test_the_contract_finds_a_store_that_breaks_it(kind: type[MemoryStore], test: str, tmp_path: Path) -> None:
+def test_the_contract_finds_a_store_that_breaks_it(kind: Any, test: str, tmp_path: Path) -> None:
     class Contract(StoreContract):
+        watched = True
+
         def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
-            return kind(clock)
+            store: Store = kind(clock)
+            return store
 
     clock = FakeClock()
     given = {"store": kind(clock), "clock": clock, "data": b"data", "tmp_path": tmp_path}
     method = getattr(Contract(), test)
     with pytest.raises(AssertionError):
         method(**{name: given[name] for name in inspect.signature(method).parameters})
+
+
+def test_a_suite_has_the_tests_of_the_powers_that_it_claims() -> None:
+    class Watching(StoreContract):
+        watched = True
+
+    class Forgetting(Watching):
+        persistent = False
+
+    class Neither(Forgetting):
+        watched = False
+
+    class Both(Neither):
+        persistent = watched = True
+
+    tests = ("test_an_ending_is_reported", "test_another_handle", "test_an_ending_by_another_handle")
+    assert [callable(getattr(Watching, name)) for name in tests] == [True, True, True]
+    assert [callable(getattr(Forgetting, name)) for name in tests] == [True, False, False]
+    assert [callable(getattr(Neither, name)) for name in tests] == [False, False, False]
+    assert [callable(getattr(Both, name)) for name in tests] == [True, True, True]
 
 
 def test_a_contract_without_a_store(tmp_path: Path) -> None:
