@@ -68,11 +68,16 @@ class Redis:
     def url(self) -> str:
         return f"redis://{LOCAL}:{self.port}/0"
 
+    def configure(self, *settings: str) -> None:
+        """Have these settings too, from the next start on."""
+        own = [f"port {self.port}", f"bind {LOCAL}", f"dir {self.folder}"]
+        saving = ['save ""'] if self.kind == "server" else []
+        (self.folder / "redis.conf").write_text("\n".join([*own, *saving, *self.settings, *settings, ""]))
+
     def start(self, *, wait: bool = True) -> Redis:
         config = self.folder / "redis.conf"
         if not config.exists():  # Sentinel writes into its own
-            lines = [f"port {self.port}", f"bind {LOCAL}", f"dir {self.folder}", *self.settings]
-            config.write_text("\n".join([*lines, 'save ""'] if self.kind == "server" else lines) + "\n")
+            self.configure()
         mode = ["--sentinel"] if self.kind == "sentinel" else []
         log = (self.folder / "log").open("ab")
         with log:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -228,23 +227,17 @@ def test_a_master_that_becomes_a_replica(make: Make, server: Redis, tmp_path: Pa
 
 
 def test_while_it_loads_its_data(make: Make, tmp_path: Path) -> None:
-    server = Redis(tmp_path / "server")
+    server = Redis(tmp_path / "server", "rdbcompression no")
     try:
-        store = make(server.start().url, 0.5)
-        with server.client() as client:
-            client.execute_command("DEBUG", "POPULATE", 20_000, "key", 50)
-            client.execute_command("SAVE")
-        server.stop(signal.SIGKILL)
-        server.settings = ("key-load-delay 200", "loading-process-events-interval-bytes 1024")
-        (server.folder / "redis.conf").unlink()
+        store = make(server.start().url, 2)
+        version = put(store)
+        server("DEBUG", "POPULATE", 30, "key", 1_000_000)
+        server("SAVE")
+        server.kill()
+        server.configure("key-load-delay 20000")  # microseconds for each key; it says that it loads every two megabytes
         server.start(wait=False)
         until("it loads", lambda: "loading" in failure_of(store))
-        server.stop()
-        server.settings = ()
-        (server.folder / "redis.conf").unlink()
-        (server.folder / "dump.rdb").unlink()
-        server.start()
-        assert put(store) is not None
+        assert until("it is back", lambda: try_to_load(store)) == version
     finally:
         server.stop()
 
