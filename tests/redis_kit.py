@@ -110,7 +110,7 @@ class Redis:
             return client.execute_command(*command)
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0))
+        return redis.Redis(port=self.port, socket_timeout=PATIENCE, protocol=2, retry=Retry(NoBackoff(), 0))
 
     def send(self, sign: int) -> None:
         assert self.process is not None
@@ -145,6 +145,51 @@ def running(folder: Path, *settings: str, **more: Any) -> Iterator[Redis]:
         yield server.start()
     finally:
         server.stop()
+
+
+class Sentinels:
+    """A master with two replicas, watched by three Sentinels."""
+
+    def __init__(self, folder: Path) -> None:
+        first = Redis(folder / "0", "repl-diskless-sync-delay 0")
+        replicas = [Redis(folder / str(n), f"replicaof {LOCAL} {first.port}", "repl-diskless-sync-delay 0") for n in (1, 2)]
+        self.servers = [first, *replicas]
+        settings = (
+            f"sentinel monitor main {LOCAL} {first.port} 2",
+            "sentinel down-after-milliseconds main 300",
+            "sentinel failover-timeout main 2000",
+        )
+        self.sentinels = [Redis(folder / f"sentinel-{n}", *settings, kind="sentinel") for n in range(3)]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"{LOCAL}:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/main/0"
+
+    @property
+    def master(self) -> Redis | None:
+        """The master, if all Sentinels name the same one."""
+        named = {int(one.raw("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1]) for one in self.sentinels}
+        return next(server for server in self.servers if server.port in named) if len(named) == 1 else None
+
+    def start(self) -> Sentinels:
+        for server in self.servers:
+            server.start()
+        for replica in self.servers[1:]:
+            until("it replicates", lambda replica=replica: replica("ROLE")[3] == b"connected")  # type: ignore[misc]
+        for sentinel in self.sentinels:
+            sentinel.start()
+        until("they know each other", lambda: all(self.knows_all(sentinel) for sentinel in self.sentinels))
+        return self
+
+    def knows_all(self, sentinel: Redis) -> bool:
+        found = sentinel.raw("SENTINEL", "MASTER", "main")
+        told: dict[bytes, bytes] = dict(zip(found[::2], found[1::2], strict=True))
+        return (told[b"num-slaves"], told[b"num-other-sentinels"]) == (b"2", b"2")
+
+    def stop(self) -> None:
+        for server in (*self.sentinels, *self.servers):
+            server.stop()
 
 
 class Cluster:

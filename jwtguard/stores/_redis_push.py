@@ -2,7 +2,8 @@
 
 Invariants:
 - The driver never connects again by itself: it would subscribe again in silence, and what was announced in between would be
-  missed. A connection that fails is a gap, and so is another master.
+  missed. A connection that fails is a gap, and so is another master. Then nothing that was known of the servers is relied
+  on, for documents either: a master that stalled and comes back may have been replaced without knowing it.
 - A `Heard` is of the moment before its questions were sent. It follows the answers of all masters, which come after all
   that they announced before, and the proof, fetched after that moment, that there is no other master.
 - In a cluster each master announces its own endings to its own listeners; what it also sends to the other masters may get
@@ -18,12 +19,13 @@ from contextlib import ExitStack
 from typing import Final, Protocol, TypeVar
 
 from cachetools import LRUCache
+from redis.exceptions import ResponseError
 
 from ..errors import StoreError
 from ._redis_links import DRIVER_ERRORS, Link, Warn, connected
 from ._redis_routes import Ask, Post, Route, Talk
 from ._redis_url import Address, Plan
-from ._redis_words import Announced, Command, Reply, announced_in, channel_of
+from ._redis_words import Announced, Command, Reply, announced_in, channel_of, sound
 from .base import Heard
 
 __all__ = ["Ears"]
@@ -59,7 +61,11 @@ class _Line:
         self._link.send_packed_command(self._link.pack_commands((command,)), check_health=False)
 
     def read(self) -> Reply:
-        return self._link.read_response()
+        """The next reply; one that is an error is a value."""
+        try:
+            return self._link.read_response()
+        except ResponseError as error:
+            return error
 
     def come_in(self) -> Generator[Reply]:
         """What has come in, without waiting for more."""
@@ -91,7 +97,11 @@ class Ears:
                     selector.register(line, selectors.EVENT_READ, line)
                 yield from _first_heard(self._rounds(selector, masters, control, post))
             except DRIVER_ERRORS as error:
+                self._route.doubt()
                 raise StoreError(f"the announcements broke off: {error}") from error
+            except StoreError:
+                self._route.doubt()
+                raise
 
     def _connect(self, stack: ExitStack, ask: Ask) -> _Line:
         link = connected(self._plan, self._route, ask, self._patience, self._warn)
@@ -101,8 +111,7 @@ class Ears:
     def _subscribe(self, stack: ExitStack, address: Address) -> _Line:
         line = self._connect(stack, Ask(address, ()))
         line.send(("SUBSCRIBE", self._channel))
-        reply = line.read()
-        if not isinstance(reply, list) or reply[0] != b"subscribe":
+        if sound(line.read())[0] != b"subscribe":
             raise StoreError(f"{address} didn't confirm the subscription")
         return line
 
@@ -122,7 +131,7 @@ class Ears:
                     line: _Line = key.data
                     for reply in line.come_in():
                         if line is control:
-                            self._check(post, reply)
+                            post.check(reply)
                         elif (announced := self._announced(line, reply)) is not None:
                             yield from self._news(announced)
                             continue
@@ -135,18 +144,12 @@ class Ears:
 
     def _announced(self, master: _Line, reply: Reply) -> Reply | None:
         """The message that came; None if it is the answer to a question. Raises StoreError for anything else."""
-        if reply[0] == b"message":
-            return reply[2]
-        if reply[0] != b"pong":
+        kind, *rest = sound(reply)
+        if kind == b"message":
+            return rest[1]
+        if kind != b"pong":
             raise StoreError(f"{master.address} ended the subscription")
         return None
-
-    def _check(self, post: Post, reply: Reply) -> None:
-        try:
-            post.check(reply)
-        except StoreError:
-            self._route.doubt()
-            raise
 
     def _news(self, message: Reply) -> Generator[bytes]:
         announced = announced_in(message)

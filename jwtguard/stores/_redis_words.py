@@ -30,6 +30,7 @@ __all__ = [
     "loaded_from",
     "name_of",
     "save_commands",
+    "sound",
 ]
 
 Command = tuple[Any, ...]
