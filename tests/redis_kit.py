@@ -215,7 +215,11 @@ class Cluster:
     @property
     def masters(self) -> list[Redis]:
         """The nodes that are masters now, by what each says itself."""
-        return [node for node in self.nodes if node.process is not None and node("ROLE")[0] == b"master"]
+        return [node for node in self.alive if node.raw("ROLE")[0] == b"master"]
+
+    @property
+    def alive(self) -> list[Redis]:
+        return [node for node in self.nodes if node.process is not None]
 
     def start(self) -> Cluster:
         for node in self.nodes:
@@ -258,7 +262,8 @@ class Proxy:
 
     `swallow` drops what the server answers; `instead` is answered in its place; `stuck` holds both directions back while
     the connections stay open, as a half-open connection does; `delay` holds back each answer, in seconds; `cut_at_next`
-    breaks a connection when next something is asked over it. `connections` were made in all, and `open` are.
+    breaks a connection when next something is asked over it; `lose`, the answer to the next command that contains it is
+    dropped. `connections` were made in all, and `open` are.
     """
 
     def __init__(self, port: int) -> None:
@@ -268,6 +273,8 @@ class Proxy:
         self.delay = 0.0
         self.instead = b""
         self.cut_at_next = False
+        self.lose = b""
+        self._losing: set[socket.socket] = set()
         self.answers = 0
         self.connections = 0
         self.open = 0
@@ -314,6 +321,9 @@ class Proxy:
                 if self.cut_at_next:
                     self.cut_at_next = False
                     break
+                if self.lose and self.lose in data:
+                    self.lose = b""
+                    self._losing.add(client)
                 server.sendall(data)
         self.open -= 1
         self._end(client, server)
@@ -324,7 +334,9 @@ class Proxy:
                 self._wait_while_stuck()
                 time.sleep(self.delay)
                 self.answers += 1
-                if not self.swallow:
+                if client in self._losing:
+                    self._losing.discard(client)
+                elif not self.swallow:
                     client.sendall(self.instead or data)
         self._end(client, server)
 
