@@ -103,6 +103,18 @@ def test_what_is_missing_is_named(module: str, url: str, advice: str) -> None:
     assert advice in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("module", "url"),
+    [("jwtguard.stores._sql_url", "postgresql://h/d"), ("jwtguard.stores._sql_psycopg", "postgresql://h/d")],
+)
+def test_what_can_not_be_imported_is_a_setting_that_is_wrong(
+    module: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=r"jwtguard-middleware\[sql\]"):
+        open_store(url)
+
+
 def test_other_databases() -> None:
     with pytest.raises(ConfigError, match="not in 'sqlite'"):
         SQLStore(create_engine("sqlite://"))
@@ -343,6 +355,36 @@ def test_closing_while_a_call_is_under_way(store: SQLStore, engine: Engine, post
     gc.collect()
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'jwtguard'"
     until("its connection is closed", lambda: postgres.rows(query) == [(0,)])
+
+
+@pytest.mark.servers
+def test_a_connection_that_is_given_up_while_it_is_made(postgres: sql_kit.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = create_engine(postgres.engine_url())
+    store = SQLStore(engine, timeout=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.dialect, "set_isolation_level", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.load(KEY)
+    gc.collect()  # a connection that was left open says so
+    store.load(KEY)
+    store.close()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.servers
+def test_what_exists_is_only_revived_where_that_is_a_statement_of_its_own(
+    store: SQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on MySQL, whose own tests need a server that may not be there."""
+    put(store, data=b"alive")
+    put(store, b"dead", expires_at=1)
+    monkeypatch.setattr(store._statements, "announces", False)
+    assert put(store) is None
+    assert put(store, b"dead") is not None
+    assert store.load(KEY).data == b"alive"
 
 
 # -- MariaDB ---------------------------------------------------------------------------------------------------------------

@@ -68,16 +68,20 @@ def own_engine(source: Engine, timeout: float, links: Links | None = None, *, po
 
     def connect() -> Any:
         loan = source.pool.recreate().connect()
-        link: Any = loan.dbapi_connection
-        dialect.set_isolation_level(link, "AUTOCOMMIT")
-        if is_psycopg(source):
-            from ._sql_psycopg import bound
+        try:
+            link: Any = loan.dbapi_connection
+            dialect.set_isolation_level(link, "AUTOCOMMIT")
+            if is_psycopg(source):
+                from ._sql_psycopg import bound
 
-            driver = dialect.get_driver_connection(link)
-            bound(driver)
-            if links is not None:
-                links.add(driver)
-        loan.detach()
+                driver = dialect.get_driver_connection(link)
+                bound(driver)
+                if links is not None:
+                    links.add(driver)
+            loan.detach()
+        except BaseException:  # a task that is cancelled here, too, must leave nothing open
+            loan.invalidate()
+            raise
         return link
 
     if pooled:

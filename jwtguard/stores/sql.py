@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -55,7 +56,7 @@ class _Conflict(StoreError):
     """Another writer was first."""
 
 
-class _SQL:
+class _SQL(ABC):
     """What both colours share. It blocks; the async one runs it in a greenlet, where SQLAlchemy awaits what blocks."""
 
     changes: Callable[[], Changes]
@@ -119,6 +120,8 @@ class _SQL:
 
     def _create_missing(self) -> None:
         with self._at_leisure() as connection:
+            # What the dialect knows of the server, the first connection asks; it needn't be through with that.
+            connection.dialect.initialize(connection)
             self._statements.metadata.create_all(connection)
 
     def _purge(self, batch: int) -> int:
@@ -168,12 +171,12 @@ class _SQL:
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(f"{self} failed") from error
 
-    def _engine_here(self) -> Engine:
-        raise NotImplementedError
+    @abstractmethod
+    def _engine_here(self) -> Engine: ...
 
+    @abstractmethod
     def _performing(self, seconds: float) -> AbstractContextManager[Perform]:
         """Gives what has calls performed, each within so much time, from a thread without an event loop."""
-        raise NotImplementedError
 
 
 class SQLStore(_SQL):
