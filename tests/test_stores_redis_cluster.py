@@ -44,7 +44,7 @@ def id_of(node: Redis) -> bytes:
 @pytest.mark.servers
 def test_a_slot_that_moves(cluster: Cluster) -> None:
     """Both colours follow each step, with the document here, there, and made meanwhile; no listening breaks off."""
-    blocking, awaited = RedisStore(cluster.url, timeout=5), OnLoop(AsyncRedisStore(cluster.url, timeout=5))
+    blocking, awaited = RedisStore(cluster.url, timeout=5), OnLoop(AsyncRedisStore(cluster.url, timeout=5), timeout=60)
     version = put(blocking)
 
     def check() -> None:
@@ -78,7 +78,7 @@ def test_a_slot_that_moves(cluster: Cluster) -> None:
 
 @pytest.mark.servers
 def test_a_master_that_dies(cluster: Cluster) -> None:
-    blocking, awaited = RedisStore(cluster.url, timeout=2), OnLoop(AsyncRedisStore(cluster.url, timeout=2))
+    blocking, awaited = RedisStore(cluster.url, timeout=2), OnLoop(AsyncRedisStore(cluster.url, timeout=2), timeout=60)
     version = put(blocking)
     assert awaited.load(KEY).version == version
     owner = owner_of(cluster)

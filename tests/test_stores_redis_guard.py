@@ -143,7 +143,7 @@ def replica(server: Redis, tmp_path: Path) -> Iterator[Redis]:
 @pytest.fixture
 def store(colour: str, proxy: Proxy) -> Iterator[Store]:
     url = f"{proxy.url}?wait=1"
-    store = RedisStore(url, timeout=0.5) if colour == "blocking" else OnLoop(AsyncRedisStore(url, timeout=0.5))
+    store = RedisStore(url, timeout=0.5) if colour == "blocking" else OnLoop(AsyncRedisStore(url, timeout=0.5), timeout=60)
     yield store
     store.close()
 
