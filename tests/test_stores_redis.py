@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -385,6 +386,32 @@ def test_closing_while_in_use(make: Make, proxy: Proxy) -> None:
     at_once(4, work)
     store.close()
     until("all connections are closed", lambda: proxy.open == 0)
+
+
+def test_a_call_that_is_interrupted_leaves_no_connection(proxy: Proxy) -> None:
+    """By a worker's timeout, say, whose signal raises in the middle of it."""
+    store = RedisStore(proxy.url, timeout=LATE)
+    put(store)
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for url_store in (store, RedisStore(proxy.url, timeout=LATE)):
+            proxy.swallow = True
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(Interrupted):
+                url_store.load(KEY)
+            proxy.swallow = False
+            until("the connection is closed", lambda: proxy.open == 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert store.load(KEY).data == b"data"
+    store.close()
 
 
 # -- awaited ---------------------------------------------------------------------------------------------------------------

@@ -88,22 +88,15 @@ def _kind(module: Any, plan: Plan, ask: Ask) -> Any:
     return module.SSLConnection if plan.tls else module.Connection
 
 
-def new_link(plan: Plan, ask: Ask, timeout: float) -> Link:
-    """A blocking connection that isn't made yet."""
-    return cast(Link, _kind(redis.connection, plan, ask)(**_arguments(plan, ask, timeout)))
-
-
 def connected(plan: Plan, route: Route, ask: Ask, timeout: float, warn: Warn) -> Link:
     """A new connection to a server. Raises NotAsked."""
-    link = None
+    link = cast(Link, _kind(redis.connection, plan, ask)(**_arguments(plan, ask, timeout)))
     try:
-        link = new_link(plan, ask, timeout)
         link.connect()
         if greeting := _greeting(plan, route, ask):
             _heed(exchange(link, greeting), greeting, route, warn)
     except BaseException as error:
-        if link is not None:
-            link.disconnect()
+        link.disconnect()
         if isinstance(error, (*DRIVER_ERRORS, StoreError)):
             raise NotAsked(f"{ask.address}: {error}") from error
         raise
@@ -355,15 +348,13 @@ class AsyncLinks:
 
     async def _connect(self, ask: Ask) -> _Kept[AsyncLink]:
         generation = self._route.generation
-        link = None
+        link = cast(AsyncLink, _kind(redis.asyncio.connection, self._plan, ask)(**_arguments(self._plan, ask, None)))
         try:
-            link = cast(AsyncLink, _kind(redis.asyncio.connection, self._plan, ask)(**_arguments(self._plan, ask, None)))
             await link.connect()
             if greeting := _greeting(self._plan, self._route, ask):
                 _heed(await aexchange(link, greeting), greeting, self._route, self._warn)
         except BaseException as error:
-            if link is not None:
-                await link.disconnect(nowait=True)
+            await link.disconnect(nowait=True)
             if isinstance(error, (*DRIVER_ERRORS, StoreError)):
                 raise NotAsked(f"{ask.address}: {error}") from error
             raise

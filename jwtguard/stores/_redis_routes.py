@@ -247,6 +247,7 @@ class Cluster:
         self._monotonic = monotonic
         self._ranges: list[Range] = []
         self._moved: dict[int, Address] = {}
+        self._silent: set[Address] = set()
         self._known = False
         self._refreshed = float("-inf")
 
@@ -259,6 +260,7 @@ class Cluster:
                 sent = (("ASKING",), *commands) if asking else commands
                 replies = (yield Ask(address, sent, fresh=fresh))[asking:]
             except BaseException:
+                self._silent.add(address)
                 self.doubt()
                 raise
             redirection = replies[0]
@@ -274,8 +276,8 @@ class Cluster:
     def _master_of(self, slot: int) -> Talk[Address]:
         if not self._ranges or (not self._known and self._monotonic() - self._refreshed >= REFRESH):
             yield from self.find()
-        if slot in self._moved:
-            return self._moved[slot]
+        if (master := self._moved.get(slot)) is not None:
+            return master
         for piece in self._ranges:
             if piece.first <= slot <= piece.last:
                 return piece.master
@@ -283,16 +285,19 @@ class Cluster:
         raise StoreError(f"no server of the cluster has slot {slot}")
 
     def find(self) -> Talk[list[Address]]:
-        """The masters, as the first server that answers names them. Raises StoreError."""
+        """The masters, as the first server that answers names them; one that didn't is asked last. Raises StoreError."""
         self._refreshed = self._monotonic()
         failure: StoreError | None = None
-        for address in dict.fromkeys([*(piece.master for piece in self._ranges), *self.seeds]):
+        known = dict.fromkeys([*_masters(self._ranges), *self.seeds])
+        for address in sorted(known, key=self._silent.__contains__):
+            self._silent.add(address)
             try:
                 replies = yield Ask(address, (self.question(),))
                 self._ranges = self.ranges_in(replies[0], address)
             except StoreError as error:
                 failure = error
             else:
+                self._silent = self._silent & known.keys() - {address}
                 self._moved = {}
                 self._known = True
                 return _masters(self._ranges)
