@@ -386,7 +386,7 @@ class _Parts:
             return Within(self.store, timeout), OnLoop(self.store, timeout=timeout)
         blocking: Store = self.store
         if isinstance(blocking, Paired):
-            return Within(blocking.awaited(), timeout), blocking
+            return blocking.awaited(), blocking  # which keeps to the timeout by itself
         return InThreads(blocking, patience=patience_of(self.settings)), blocking
 
 

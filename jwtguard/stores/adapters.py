@@ -22,7 +22,7 @@ from ..errors import StoreError
 from ..forks import renew_after_fork
 from .base import AsyncStore, Heard, Loaded, Pushed, Store, Watched
 
-__all__ = ["InThreads", "OnLoop", "Within", "pass_powers_on"]
+__all__ = ["InThreads", "OnLoop", "Within", "pass_powers_on", "within"]
 
 T = TypeVar("T")
 
@@ -61,19 +61,30 @@ class Within:
         pass_powers_on(store, self)
 
     async def load(self, key: bytes) -> Loaded:
-        return await _within(self._timeout, self._store.load(key))
+        return await _answer(self._timeout, self._store.load(key))
 
     async def save(
         self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool
     ) -> bool:
         save = self._store.save(key, data, expected=expected, version=version, expires_at=expires_at, ends=ends)
-        return await _within(self._timeout, save)
+        return await _answer(self._timeout, save)
 
     async def close(self) -> None:
         await self._store.close()
 
 
-async def _within(timeout: float, answer: Awaitable[T]) -> T:
+async def _answer(timeout: float, answer: Awaitable[T]) -> T:
+    try:
+        return await within(timeout, answer)
+    except TimeoutError as error:
+        raise StoreError(f"the store didn't answer within {timeout:g} s") from error
+
+
+async def within(timeout: float, answer: Awaitable[T]) -> T:
+    """What an awaitable gives, in a task of its own, if it does in so many seconds. Raises TimeoutError, and cancels it.
+
+    An answer that is there counts, however late the event loop comes to see it.
+    """
     task = asyncio.ensure_future(answer)
     try:
         await asyncio.wait({task}, timeout=timeout)
@@ -81,7 +92,7 @@ async def _within(timeout: float, answer: Awaitable[T]) -> T:
             if not task.done():
                 await asyncio.sleep(0)
         if not task.done() or task.cancelled():
-            raise StoreError(f"the store didn't answer within {timeout:g} s")
+            raise TimeoutError
         return task.result()
     finally:
         if task.cancel():
@@ -152,7 +163,7 @@ class InThreads:
     async def _call(self, verb: str, call: Callable[[], T]) -> T:
         if not self._store.blocking:
             return call()
-        return await _within(self._patience, asyncio.wrap_future(self._submit(verb, call)))
+        return await _answer(self._patience, asyncio.wrap_future(self._submit(verb, call)))
 
     def _submit(self, verb: str, call: Callable[[], T]) -> Future[T]:
         with self._mutex:

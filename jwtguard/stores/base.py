@@ -113,7 +113,7 @@ class Paired(Protocol):
     """A blocking store that has an async counterpart of its own, so that an AsyncGuard needn't call it in threads."""
 
     def awaited(self) -> AsyncStore:
-        """The same store for code that awaits. Each lets go of its own connections."""
+        """The same store for code that awaits, within the same timeout. Each lets go of its own connections."""
         ...
 
 

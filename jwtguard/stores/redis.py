@@ -9,7 +9,6 @@ One key per user; a save is one script, which also announces what it ends. `_red
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Generator
@@ -22,6 +21,7 @@ from ._redis_push import Ears
 from ._redis_routes import Route, Talk, load, route_of, save
 from ._redis_url import Plan, read_url
 from ._redis_words import Terms, channel_of, name_of
+from .adapters import within
 from .base import Heard, Loaded
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
@@ -165,8 +165,7 @@ class AsyncRedisStore(_Base):
 
     async def _run(self, talk: Talk[T]) -> T:
         try:
-            async with asyncio.timeout(SHARE * self._timeout):
-                return await self._drive(talk)
+            return await within(SHARE * self._timeout, self._drive(talk))
         except TimeoutError as error:
             raise StoreError(f"{self} didn't answer within {SHARE * self._timeout:g} s") from error
 
