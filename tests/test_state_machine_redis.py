@@ -74,10 +74,10 @@ def _cluster(redis_cluster: Cluster) -> None:
 @pytest.mark.servers
 @pytest.mark.usefixtures("_one")
 class TestRedis(RedisMachine.TestCase):  # type: ignore[misc, valid-type]
-    settings = terms(10)
+    settings = terms(20)
 
 
 @pytest.mark.servers
 @pytest.mark.usefixtures("_cluster")
 class TestRedisCluster(ClusterMachine.TestCase):  # type: ignore[misc, valid-type]
-    settings = terms(5)
+    settings = terms(10)
