@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import pytest
@@ -11,7 +12,7 @@ from redis.exceptions import AskError, MovedError, ResponseError
 
 from jwtguard.errors import StoreError, Unconfirmed
 from jwtguard.stores._redis_links import AsyncLinks, _heed
-from jwtguard.stores._redis_push import _first_heard
+from jwtguard.stores._redis_push import Ears, _first_heard
 from jwtguard.stores._redis_routes import Ask, Cluster, NotAnswered, NotAsked, One, Route, Sentinel, load, route_of, save
 from jwtguard.stores._redis_url import Address, read_url
 from jwtguard.stores._redis_words import Terms, evicting_policy, loaded_from
@@ -183,6 +184,28 @@ def test_the_eviction_policy_is_reported_by_the_first_connection_only() -> None:
     assert told == ["allkeys-lru"]
     assert evicting_policy(ResponseError("NOPERM")) is None
     assert evicting_policy([]) is None
+
+
+class Line:
+    """What a server says on a subscription that it refuses, or ends."""
+
+    address = A
+
+    def send(self, command: object) -> None: ...
+
+    def read(self) -> Any:
+        return [b"unsubscribe", b"jwtguard:ended", 0]
+
+
+def test_a_subscription_that_is_not_confirmed_or_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = read_url("redis://a")
+    ears = Ears(plan, One(plan), 1, lambda: 0.0, lambda _policy: None)
+    monkeypatch.setattr(ears, "_connect", lambda *_: Line())
+    with ExitStack() as stack, pytest.raises(StoreError, match="a:6379 didn't confirm"):
+        ears._subscribe(stack, A)
+    line: Any = Line()
+    with pytest.raises(StoreError, match="a:6379 ended"):
+        ears._announced(line, line.read())
 
 
 def test_announcements_before_the_first_word_come_after_it() -> None:

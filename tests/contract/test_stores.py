@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import runpy
 import time
+from collections.abc import Generator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 import pytest
 from redis_kit import Cluster, Redis
 
-from jwtguard.stores import AsyncStore, Loaded, Store
+from jwtguard.stores import AsyncStore, Heard, Loaded, Store
 from jwtguard.stores.adapters import InThreads
 from jwtguard.stores.memory import MemoryStore, _Document
 from jwtguard.stores.redis import AsyncRedisStore, RedisStore
@@ -27,6 +29,14 @@ class TestMemoryStore(StoreContract):
 
     def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
         return MemoryStore(clock)
+
+
+class TestAnnouncingStore(StoreContract):
+    persistent = False
+    watched = pushed = True
+
+    def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
+        return Announcing(clock)
 
 
 class TestSQLiteStore(StoreContract):
@@ -133,6 +143,66 @@ class Noisy(MemoryStore):
         return super().save(key, data, **terms | {"ends": True})
 
 
+class Announcing(MemoryStore):
+    """Pushes what ends, to listeners in this process."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.listeners: list[SimpleQueue[bytes]] = []
+
+    def save(self, key: bytes, data: bytes, **terms: Any) -> bool:
+        saved = super().save(key, data, **terms)
+        if self.is_announced(saved, terms["ends"]):
+            for listener in self.listeners:
+                listener.put(key)
+        return saved
+
+    def is_announced(self, saved: bool, ends: bool) -> bool:
+        return saved and ends
+
+    def changes(self) -> Generator[bytes | Heard]:
+        listener: SimpleQueue[bytes] = SimpleQueue()
+        self.listeners.append(listener)
+        while True:
+            heard = Heard(time.monotonic())
+            yield from self.ordered([listener.get() for _ in range(listener.qsize())], heard)
+            time.sleep(0.01)
+
+    def ordered(self, found: list[bytes], heard: Heard) -> list[bytes | Heard]:
+        return [*found, heard]
+
+
+class Mute(Announcing):
+    """Announces nothing."""
+
+    def is_announced(self, saved: bool, ends: bool) -> bool:
+        return False
+
+
+class Talkative(Announcing):
+    """Announces every save."""
+
+    def is_announced(self, saved: bool, ends: bool) -> bool:
+        return saved
+
+
+class Hasty(Announcing):
+    """Gives its word, and announces what the word is about only with the next one."""
+
+    late: tuple[bytes, ...] = ()
+
+    def ordered(self, found: list[bytes], heard: Heard) -> list[bytes | Heard]:
+        late, self.late = self.late, tuple(found)
+        return [*late, heard]
+
+
+class Ceasing(Announcing):
+    """Ceases to announce, and says nothing of it."""
+
+    def changes(self) -> Generator[bytes | Heard]:
+        yield Heard(time.monotonic())
+
+
 class Seconds(MemoryStore):
     """Tells the time in seconds."""
 
@@ -175,6 +245,13 @@ class Refusing(MemoryStore):
         (Silent, "test_watching_goes_on_after_close"),
         (Silent, "test_no_ending_is_missed_between_watch_and_look"),
         (Noisy, "test_what_ends_nothing_is_not_reported"),
+        (Mute, "test_an_ending_is_announced"),
+        (Mute, "test_every_listener_is_told"),
+        (Mute, "test_listening_after_close"),
+        (Mute, "test_endings_of_many_threads_are_announced"),
+        (Talkative, "test_what_ends_nothing_is_not_announced"),
+        (Hasty, "test_a_word_follows_all_endings_before_its_moment"),
+        (Ceasing, "test_an_ending_is_announced"),
         (Seconds, "test_now_is_the_time_in_milliseconds"),
         (Unwatched, "test_it_has_the_powers_that_the_suite_says"),
         (Refusing, "test_swap"),
@@ -183,14 +260,17 @@ class Refusing(MemoryStore):
         (Refusing, "test_a_cancelled_save_is_whole_or_not_at_all"),
     ],
 )
-def test_the_contract_finds_a_store_that_breaks_it(kind: Any, test: str, tmp_path: Path) -> None:
+def test_the_contract_finds_a_store_that_breaks_it(
+    kind: Any, test: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Contract(StoreContract):
-        watched = True
+        watched = pushed = True
 
         def make_store(self, tmp_path: Path, clock: FakeClock) -> Store:
             store: Store = kind(clock)
             return store
 
+    monkeypatch.setattr("jwtguard._contract_push.PATIENCE", 0.5)
     clock = FakeClock()
     given = {"store": kind(clock), "clock": clock, "data": b"data", "tmp_path": tmp_path}
     method = getattr(Contract(), test)
