@@ -21,6 +21,7 @@ from sqlalchemy import create_engine, text
 from jwtguard._contract_kit import FAR, KEY, at_once, put
 from jwtguard.errors import StoreError
 from jwtguard.stores import AsyncStore, Store
+from jwtguard.stores._sql_engine import deadline
 from jwtguard.stores.adapters import OnLoop
 from jwtguard.stores.sql import SQLStore
 
@@ -136,6 +137,22 @@ def test_a_refused_connection(server: sql_kit.Server, proxy: Proxy, opened: Open
     recover(store)
 
 
+def test_an_answer_out_of_time_costs_one_connection_and_not_all(postgres: sql_kit.Server) -> None:
+    with Proxy(postgres.port) as proxy:
+        store = postgres.store(proxy.port, timeout=1.0)
+        engine = store._engine_here()
+        with engine.connect(), engine.connect():
+            made = proxy.accepted
+        proxy.swallows_replies = True
+        with pytest.raises(StoreError):
+            store.load(KEY)
+        proxy.swallows_replies = False
+        with deadline(10), engine.connect(), engine.connect():
+            remade = proxy.accepted - made
+        store.close()
+    assert remade == 1
+
+
 # -- the server ------------------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +243,8 @@ async def _storm(store: AsyncStore, chance: random.Random) -> None:
             await asyncio.sleep(chance.random() * 0.01)
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(result, asyncio.CancelledError) for result in results), results
+        # None: on Python 3.11, older drivers may swallow a cancellation. Then the task has gone on, and rightly.
+        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), results
     for key in keys:
         assert (await store.load(key)).data in (None, key)
     await store.close()

@@ -64,9 +64,10 @@ def _wait(link: psycopg.Connection[Any], generator: Waits, interval: float = INT
 
 
 async def _await(link: psycopg.AsyncConnection[Any], generator: Waits, interval: float = INTERVAL, **_: Any) -> Any:
+    """The deadline is asked here too: on Python 3.11, older psycopg and SQLAlchemy may swallow a cancellation."""
     try:
-        return await waiting.wait_async(generator, link.pgconn.socket, interval=interval)
-    except CancelledError:
+        return await waiting.wait_async(_within(generator, "no answer in time"), link.pgconn.socket, interval=interval)
+    except (CancelledError, _Late):
         link.pgconn.finish()
         raise
 
