@@ -1,5 +1,6 @@
 """Fixtures for tests with real servers."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,12 +10,30 @@ import pytest
 from servers.serving import Server, Site, serving
 
 Start = Callable[..., Server]
+MakeSite = Callable[..., Site]
+
+REMOTE = {"redis": "redis_server", "cluster": "redis_cluster", "postgresql": "postgres"}
+"""Stores that are servers, and the fixtures that start them."""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A secret and a place for a SQLite file."""
     return Site(tmp_path)
+
+
+@pytest.fixture
+def site_on(request: pytest.FixtureRequest, tmp_path: Path) -> MakeSite:
+    """Makes a site on a kind of store: `site_on(kind, **settings)`. Its issuer keeps it apart from what else is there."""
+
+    def make(kind: str, **settings: str) -> Site:
+        if kind in REMOTE:
+            server = request.getfixturevalue(REMOTE[kind])
+            url = server.url() if callable(server.url) else server.url
+            settings |= {"store": url, "issuer": secrets.token_hex(8)}
+        return Site(tmp_path, **settings)
+
+    return make
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from jwtguard import Guard, LimitReached, Settings
 from jwtguard.document import decode, document_key
 from jwtguard.errors import JWTGuardError
 from jwtguard.model import Identity
-from jwtguard.stores.sqlite import SQLiteStore
+from jwtguard.stores import open_store
 from servers.serving import PATIENCE, Site
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -38,7 +38,7 @@ class Seen(NamedTuple):
 
 
 class Crew:
-    """Guards in processes of their own, on one file."""
+    """Guards in processes of their own, on one store."""
 
     def __init__(self, connections: Sequence[Connection]) -> None:
         self._connections = connections
@@ -74,7 +74,7 @@ def crew(site: Site, count: int = 4) -> Iterator[Crew]:
 @contextmanager
 def watching(site: Site, subject: str) -> Iterator[Callable[[], Seen]]:
     """A process that looks at a user's document as often as it can. The function ends it, and answers what it saw."""
-    with _running([(watch, (str(site.database), subject))]) as (connection,):
+    with _running([(watch, (site.settings, subject))]) as (connection,):
         assert _received(connection) == "ready"
 
         def stop() -> Seen:
@@ -150,9 +150,9 @@ def _outcome(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
     return Outcome("", None if isinstance(value, Identity) else value)  # its claims, a read-only view, can't be pickled
 
 
-def watch(connection: Connection, path: str, subject: str) -> None:
-    store = SQLiteStore(path, timeout=10)
-    key = document_key("jwtguard", subject)
+def watch(connection: Connection, settings: dict[str, str], subject: str) -> None:
+    store: Any = open_store(settings["store"], timeout=10)
+    key = document_key(settings.get("issuer", "jwtguard"), subject)
     most, states = 0, set()
     store.load(key)
     connection.send("ready")
