@@ -25,14 +25,20 @@ class Health:
     """Whether one kind of store access works: reading, writing, or listening. Each kind has its own object, because they
     fail independently: a store on a full disk can still be read.
 
-    Arguments: `verb` completes the log line "the store can't ..."; `changed` is called once per change, with `what` and
-    "_down" or "_up"; `monotonic`, the clock, in seconds.
+    Arguments: `verb` completes the log line "the store can't ...", and `so` says there what follows; `changed` is called
+    once per change, with `what` and "_down" or "_up"; `monotonic`, the clock, in seconds.
     """
 
     def __init__(
-        self, verb: str, changed: Callable[[str], None], monotonic: Callable[[], float], what: str = "store"
+        self,
+        verb: str,
+        changed: Callable[[str], None],
+        monotonic: Callable[[], float],
+        what: str = "store",
+        so: str = "",
     ) -> None:
         self._verb = verb
+        self._so = so
         self._changed = changed
         self._monotonic = monotonic
         self._what = what
@@ -44,9 +50,9 @@ class Health:
         """Whether the last call failed."""
         return self._failures > 0
 
-    def beside(self, verb: str, what: str = "store") -> Health:
+    def beside(self, verb: str, what: str = "store", so: str = "") -> Health:
         """Another way of using the same store."""
-        return Health(verb, self._changed, self._monotonic, what)
+        return Health(verb, self._changed, self._monotonic, what, so)
 
     def check(self) -> None:
         """Raise StoreUnavailable if the store is known not to answer and it is not yet time to find out again."""
@@ -61,7 +67,7 @@ class Health:
         self._failures += 1
         self._next_probe = self._monotonic() + PROBE
         if self._failures == 1:
-            logger.error("the store can't %s: %s", self._verb, _causes(error))
+            logger.error("the store can't %s%s: %s", self._verb, self._so, _causes(error))
             self._changed(f"{self._what}_down")
 
     def worked(self) -> None:

@@ -108,7 +108,7 @@ class Registry:
         self._looks = health.beside("tell what has ended")
         self._watch = watch
         self._longest = longest
-        hears = health.beside("be listened to, so endings elsewhere are only seen within the cache's TTL", "push")
+        hears = health.beside("be listened to", "push", so=", so endings elsewhere are only seen within the cache's TTL")
         self._channel = None if pushed is None else Channel(pushed, self.ended, hears)
         self.on_ending: Callable[[bytes | None], None] | None = None
         """Told of every ending, right after nothing from before it is relied on. It doesn't block and doesn't fail."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Final
+
+LISTENING: Final = (b"SUBSCRIBE", b"LISTEN")
+"""By what a connection is known to be one that somebody listens by."""
 
 
 class Proxy:
@@ -13,6 +18,7 @@ class Proxy:
 
     `swallows_requests`, `swallows_replies`: what comes is dropped, and the connections stay open; with both they are half
     open. `delay`: seconds that each piece is kept. `cut` closes all connections; while `refuses`, new ones are closed too.
+    `deafen` closes those by which somebody listens; until `deaf` is off again, so is each by which somebody begins to.
     """
 
     def __init__(self, target: int) -> None:
@@ -20,10 +26,12 @@ class Proxy:
         self.swallows_requests = False
         self.swallows_replies = False
         self.refuses = False
+        self.deaf = False
         self.delay = 0.0
         self.accepted = 0
         self._mutex = threading.Lock()
         self._sockets: set[socket.socket] = set()
+        self._listening: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -53,9 +61,13 @@ class Proxy:
     def cut(self) -> None:
         with self._mutex:
             sockets, self._sockets = self._sockets, set()
-        for each in sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        _end(sockets)
+
+    def deafen(self) -> None:
+        self.deaf = True
+        with self._mutex:
+            listening = set(self._listening)
+        _end(listening)
 
     def _accept(self) -> None:
         while True:
@@ -86,6 +98,7 @@ class Proxy:
         back.join()
         with self._mutex:
             self._sockets -= {client, server}
+            self._listening -= {client, server}
         client.close()
         server.close()
 
@@ -94,8 +107,17 @@ class Proxy:
             while data := source.recv(65_536):
                 if self.delay:
                     time.sleep(self.delay)
+                if any(word in data for word in LISTENING):
+                    with self._mutex:
+                        self._listening |= {source, target}
+                    if self.deaf:
+                        break
                 if not getattr(self, swallows):
                     target.sendall(data)
-        for each in (source, target):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        _end((source, target))
+
+
+def _end(sockets: Iterable[socket.socket]) -> None:
+    for each in sockets:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)

@@ -48,6 +48,13 @@ def test_ways_of_using_a_store_fail_apart(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.messages == ["the store can't tell what has ended: StoreError: torn"]
 
 
+def test_what_follows_is_said_while_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health("be read", lambda _change: None, FakeClock().monotonic).beside("be heard", so=", so it is slow")
+    health.failed(StoreError("torn"))
+    health.worked()
+    assert caplog.messages == ["the store can't be heard, so it is slow: StoreError: torn", "the store can be heard again"]
+
+
 def test_the_cause_is_in_the_log_but_not_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     Health("be read", lambda _change: None, FakeClock().monotonic).failed(caused(9))
     assert caplog.messages == [
