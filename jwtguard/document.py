@@ -8,12 +8,15 @@ Invariants:
 - Bytes that are not exactly one document of this subject are `DocumentDamaged`; they are never read as "no sessions".
 
 On the wire it is a MessagePack array and a CRC-32 of it, so that one flipped bit isn't read as another user's session id or
-another generation; times are differences to `clock` or to the session's own start, so they are short.
+another generation. It is short, because a store keeps one for each user: times are differences, to `clock` and to each
+other; an IP address is a number; and a session leaves out the key and the scopes that it has in common with the one before.
 """
 
 from __future__ import annotations
 
+import socket
 import zlib
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Annotated, Final, TypeAlias
 
@@ -50,6 +53,8 @@ CHECKSUM_BYTES: Final = 4
 # What decoding holds the wire to: nothing that these let through can fail later, in arithmetic or when it is written again.
 _Id: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
 _Time: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+_IPv4: TypeAlias = Annotated[int, Meta(ge=0, lt=2**32)]
+_IPv6: TypeAlias = Annotated[tuple[_Id, ...], Meta(min_length=1, max_length=1)]
 _Generation: TypeAlias = Annotated[int, Meta(ge=1, le=10**9)]
 
 
@@ -145,23 +150,110 @@ def everyone_key(issuer: str) -> bytes:
     return b"e" + issuer.encode()
 
 
+class _WireSession(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A session on the wire."""
+
+    id: _Id
+    before_clock: _Time
+    """How long before the document's clock it was opened."""
+    authenticated_after: _Time
+    """After it was opened, and so mostly negative."""
+    seen_after: _Time
+    """After the rotation."""
+    expires_after: _Time
+    """After the document's clock."""
+    generation: _Generation
+    rotated_after: _Time
+    """After it was opened."""
+    key_id: str | None
+    """None: that of the session before; never in the first one. So too with the scopes."""
+    used: bool
+    retired: Annotated[tuple[Retired, ...], Meta(max_length=MAX_RETIRED)]
+    """Their times: how long before the rotation."""
+    scopes: tuple[str, ...] | None
+    device: str
+    ip: str | _IPv4 | _IPv6
+    """An IPv6 address in an array of its 16 bytes: text and bytes as they are can't be alternatives."""
+
+
+class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A document on the wire."""
+
+    format: int
+    subject: str
+    clock: _Time
+    forbidden_before_clock: _Time | None
+    """How long before the clock `not_before` is; None: there is none."""
+    sessions: Annotated[tuple[_WireSession, ...], Meta(max_length=MAX_SESSIONS)]
+    tombstones: Annotated[tuple[Tombstone, ...], Meta(max_length=MAX_TOMBSTONES)]
+
+
 def encode(document: Document) -> bytes:
     """The document as bytes, to be read by `decode`."""
     clock = document.clock
-    wire = replace(
-        document,
-        not_before=clock - document.not_before,
-        sessions=tuple(_shift(session, clock, -1) for session in document.sessions),
-        tombstones=tuple(replace(stone, until=stone.until - clock) for stone in document.tombstones),
+    wire = _Wire(
+        document.format,
+        document.subject,
+        clock,
+        clock - document.not_before if document.not_before else None,
+        tuple(_folded(document.sessions, clock)),
+        tuple(replace(stone, until=stone.until - clock) for stone in document.tombstones),
     )
     return _sealed(msgspec.msgpack.encode(wire))
+
+
+def _folded(sessions: tuple[SessionRecord, ...], clock: int) -> Iterator[_WireSession]:
+    key_id: str | None = None
+    scopes: tuple[str, ...] | None = None
+    for session in sessions:
+        yield _WireSession(
+            id=session.id,
+            before_clock=clock - session.opened_at,
+            authenticated_after=session.authenticated_at - session.opened_at,
+            rotated_after=session.rotated_at - session.opened_at,
+            seen_after=session.seen_at - session.rotated_at,
+            expires_after=session.expires_at - clock,
+            generation=session.generation,
+            key_id=None if session.key_id == key_id else session.key_id,
+            used=session.used,
+            retired=_from(session.rotated_at, session.retired),
+            scopes=None if session.scopes == scopes else session.scopes,
+            device=session.device,
+            ip=_packed(session.ip),
+        )
+        key_id, scopes = session.key_id, session.scopes
+
+
+def _from(moment: int, retired: tuple[Retired, ...]) -> tuple[Retired, ...]:
+    """Older generations with times that count back from a moment; or, of such, the generations with their times."""
+    return tuple(Retired(old.generation, moment - old.at) for old in retired)
+
+
+def _packed(ip: str) -> str | int | tuple[bytes, ...]:
+    """An address in numbers, if it is one and written as everybody writes it; else as it is."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        packed = socket.inet_pton(family, ip)
+    except (OSError, ValueError):
+        return ip
+    if socket.inet_ntop(family, packed) != ip:
+        return ip
+    return (packed,) if family == socket.AF_INET6 else int.from_bytes(packed, "big")
+
+
+def _unpacked(ip: str | int | tuple[bytes, ...]) -> str:
+    if isinstance(ip, str):
+        return ip
+    if isinstance(ip, int):
+        return socket.inet_ntop(socket.AF_INET, ip.to_bytes(4, "big"))
+    return socket.inet_ntop(socket.AF_INET6, ip[0])
 
 
 def _sealed(data: bytes) -> bytes:
     return data + zlib.crc32(data).to_bytes(CHECKSUM_BYTES, "big")
 
 
-_decoder = msgspec.msgpack.Decoder(Document)
+_decoder = msgspec.msgpack.Decoder(_Wire)
 
 
 def decode(data: bytes | None, subject: str) -> Document:
@@ -176,28 +268,45 @@ def decode(data: bytes | None, subject: str) -> Document:
         raise DocumentDamaged("a user document is not as it was written")
     try:
         wire = _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        sessions = tuple(_unfolded(wire.sessions, wire.clock))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DocumentDamaged("a user document can't be read") from error
     if wire.format != FORMAT or wire.subject != subject:
         raise DocumentDamaged("a user document has another format, or belongs to another user")
-    clock = wire.clock
-    return replace(
-        wire,
-        not_before=clock - wire.not_before,
-        sessions=tuple(_shift(session, clock, +1) for session in wire.sessions),
-        tombstones=tuple(replace(stone, until=stone.until + clock) for stone in wire.tombstones),
+    clock, before = wire.clock, wire.forbidden_before_clock
+    return Document(
+        wire.format,
+        subject,
+        clock,
+        0 if before is None else clock - before,
+        sessions,
+        tuple(replace(stone, until=stone.until + clock) for stone in wire.tombstones),
     )
 
 
-def _shift(session: SessionRecord, clock: int, sign: int) -> SessionRecord:
-    """A session with its times made relative (sign -1) or absolute again (+1)."""
-    opened = session.opened_at if sign < 0 else clock + session.opened_at
-    return replace(
-        session,
-        opened_at=session.opened_at + sign * clock,
-        authenticated_at=session.authenticated_at + sign * opened,
-        seen_at=session.seen_at + sign * opened,
-        expires_at=session.expires_at + sign * clock,
-        rotated_at=session.rotated_at + sign * opened,
-        retired=tuple(Retired(retired.generation, retired.at + sign * opened) for retired in session.retired),
-    )
+def _unfolded(sessions: tuple[_WireSession, ...], clock: int) -> Iterator[SessionRecord]:
+    """Raises ValueError."""
+    key_id: str | None = None
+    scopes: tuple[str, ...] | None = None
+    for session in sessions:
+        key_id = key_id if session.key_id is None else session.key_id
+        scopes = scopes if session.scopes is None else session.scopes
+        if key_id is None or scopes is None:
+            raise ValueError("the first session has no session before it")
+        opened = clock - session.before_clock
+        rotated = opened + session.rotated_after
+        yield SessionRecord(
+            id=session.id,
+            opened_at=opened,
+            authenticated_at=opened + session.authenticated_after,
+            seen_at=rotated + session.seen_after,
+            expires_at=clock + session.expires_after,
+            generation=session.generation,
+            rotated_at=rotated,
+            key_id=key_id,
+            used=session.used,
+            retired=_from(rotated, session.retired),
+            scopes=scopes,
+            device=session.device,
+            ip=_unpacked(session.ip),
+        )

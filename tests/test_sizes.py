@@ -49,7 +49,8 @@ def test_a_login_makes_room_in_bytes_too(full: Document) -> None:
 def test_no_step_makes_a_document_too_long_to_be_saved(full: Document) -> None:
     """Four generations in grace, dates far apart: the least recently used give way, and never the one at hand."""
     retired = tuple(Retired(900_000_000 + index, NOW + 10 * DAY) for index in range(3))
-    sessions = tuple(replace(one, generation=900_000_003, retired=retired, key_id="k" * 200) for one in full.sessions)
+    long = replace(full.sessions[0], generation=900_000_003, retired=retired)
+    sessions = tuple(replace(long, id=one.id, key_id=f"{index:03d}" + "k" * 197) for index, one in enumerate(full.sessions))
     swollen = replace(full, sessions=sessions)
     assert len(encode(swollen)) > MAX_BYTES
     at = moment(NOW + 10 * DAY)
