@@ -49,7 +49,12 @@ def people(
     """
     chance = random.Random(seed)
     for number in range(count):
-        yield Document(1, subject(chance, number), NOW, 0, tuple(_session(chance) for _ in range(sessions)), ())
+        yield Document(1, subject(chance, number), NOW, 0, _sessions(chance, sessions), ())
+
+
+def _sessions(chance: random.Random, count: int) -> tuple[SessionRecord, ...]:
+    """In the order in which they were opened."""
+    return tuple(sorted((_session(chance) for _ in range(count)), key=lambda session: session.opened_at))
 
 
 def _session(chance: random.Random) -> SessionRecord:

@@ -9,7 +9,7 @@ Invariants:
 
 On the wire it is a MessagePack array and a CRC-32 of it, so that one flipped bit isn't read as another user's session id or
 another generation. It is short, because a store keeps one for each user: times are differences, to `clock` and to each
-other; an IP address is a number; and a session leaves out the key and the scopes that it has in common with the one before.
+other; an IP address is a number; and a session leaves out what it has in common with the one before: key, scopes, lifetime.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def everyone_key(issuer: str) -> bytes:
 
 
 class _WireSession(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A session on the wire."""
+    """A session on the wire. Its `retired` are in pairs: decoding sees to that, and to what the first session must have."""
 
     id: _Id
     before_clock: _Time
@@ -160,16 +160,15 @@ class _WireSession(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     """After it was opened, and so mostly negative."""
     seen_after: _Time
     """After the rotation."""
-    expires_after: _Time
-    """After the document's clock."""
+    lifetime: _Time | None
+    """From the rotation to the expiry. None: that of the session before; never in the first one. So too the next two."""
     generation: _Generation
     rotated_after: _Time
     """After it was opened."""
     key_id: str | None
-    """None: that of the session before; never in the first one. So too with the scopes."""
     used: bool
-    retired: Annotated[tuple[Retired, ...], Meta(max_length=MAX_RETIRED)]
-    """Their times: how long before the rotation."""
+    retired: Annotated[tuple[_Time, ...], Meta(max_length=2 * MAX_RETIRED)]
+    """Of each, in turn: how many generations ago it was, and how long before the rotation it retired."""
     scopes: tuple[str, ...] | None
     device: str
     ip: str | _IPv4 | _IPv6
@@ -203,30 +202,31 @@ def encode(document: Document) -> bytes:
 
 
 def _folded(sessions: tuple[SessionRecord, ...], clock: int) -> Iterator[_WireSession]:
-    key_id: str | None = None
-    scopes: tuple[str, ...] | None = None
+    common: tuple[int | None, str | None, tuple[str, ...] | None] = (None, None, None)
     for session in sessions:
+        lifetime, key_id, scopes = session.expires_at - session.rotated_at, session.key_id, session.scopes
         yield _WireSession(
             id=session.id,
             before_clock=clock - session.opened_at,
             authenticated_after=session.authenticated_at - session.opened_at,
-            rotated_after=session.rotated_at - session.opened_at,
             seen_after=session.seen_at - session.rotated_at,
-            expires_after=session.expires_at - clock,
+            lifetime=None if lifetime == common[0] else lifetime,
             generation=session.generation,
-            key_id=None if session.key_id == key_id else session.key_id,
+            rotated_after=session.rotated_at - session.opened_at,
+            key_id=None if key_id == common[1] else key_id,
             used=session.used,
-            retired=_from(session.rotated_at, session.retired),
-            scopes=None if session.scopes == scopes else session.scopes,
+            retired=tuple(_flat(session)),
+            scopes=None if scopes == common[2] else scopes,
             device=session.device,
             ip=_packed(session.ip),
         )
-        key_id, scopes = session.key_id, session.scopes
+        common = lifetime, key_id, scopes
 
 
-def _from(moment: int, retired: tuple[Retired, ...]) -> tuple[Retired, ...]:
-    """Older generations with times that count back from a moment; or, of such, the generations with their times."""
-    return tuple(Retired(old.generation, moment - old.at) for old in retired)
+def _flat(session: SessionRecord) -> Iterator[int]:
+    for old in session.retired:
+        yield session.generation - old.generation
+        yield session.rotated_at - old.at
 
 
 def _packed(ip: str) -> str | int | tuple[bytes, ...]:
@@ -286,26 +286,29 @@ def decode(data: bytes | None, subject: str) -> Document:
 
 def _unfolded(sessions: tuple[_WireSession, ...], clock: int) -> Iterator[SessionRecord]:
     """Raises ValueError."""
+    lifetime: int | None = None
     key_id: str | None = None
     scopes: tuple[str, ...] | None = None
     for session in sessions:
+        lifetime = lifetime if session.lifetime is None else session.lifetime
         key_id = key_id if session.key_id is None else session.key_id
         scopes = scopes if session.scopes is None else session.scopes
-        if key_id is None or scopes is None:
+        if lifetime is None or key_id is None or scopes is None:
             raise ValueError("the first session has no session before it")
         opened = clock - session.before_clock
         rotated = opened + session.rotated_after
+        ago, before = session.retired[::2], session.retired[1::2]
         yield SessionRecord(
             id=session.id,
             opened_at=opened,
             authenticated_at=opened + session.authenticated_after,
             seen_at=rotated + session.seen_after,
-            expires_at=clock + session.expires_after,
+            expires_at=rotated + lifetime,
             generation=session.generation,
             rotated_at=rotated,
             key_id=key_id,
             used=session.used,
-            retired=_from(rotated, session.retired),
+            retired=tuple(Retired(session.generation - one, rotated - ms) for one, ms in zip(ago, before, strict=True)),
             scopes=scopes,
             device=session.device,
             ip=_unpacked(session.ip),

@@ -139,7 +139,7 @@ WRITTEN = Document(
             opened_at=NOW + 100,
             authenticated_at=NOW + 100,
             seen_at=NOW + 100,
-            expires_at=NOW + 5100,
+            expires_at=NOW + 5050,
             generation=1,
             rotated_at=NOW + 100,
             key_id="key",
@@ -158,10 +158,10 @@ WIRE = [
         "alice",
         NOW + 1000,
         600,
-    ),  # times: to the clock, the opening, the rotation, the clock, the opening; of the retired, to the rotation
+    ),  # times: to the clock, the opening, the rotation (twice), the opening; of the retired, to the rotation
     [
-        [bytes(range(16)), 1000, -7, 10, 4000, 3, 50, "key", True, [[2, 1]], ["read"], "curl", [bytes(15) + b"\x01"]],
-        [bytes(range(1, 17)), 900, 0, 0, 4100, 1, 0, None, False, [], None, "", ""],
+        [bytes(range(16)), 1000, -7, 10, 4950, 3, 50, "key", True, [1, 1], ["read"], "curl", [bytes(15) + b"\x01"]],
+        [bytes(range(1, 17)), 900, 0, 0, None, 1, 0, None, False, [], None, "", ""],
     ],
     [[bytes(16), 4, 2000]],
 ]
@@ -229,8 +229,8 @@ def test_reuse_is_revoked_to_everybody_who_does_not_ask_for_it() -> None:
 
 def test_a_session_takes_less_than_a_hundred_bytes() -> None:
     three, none = len(encode(realistic(3))), len(encode(realistic(0)))
-    assert (three - none) / 3 <= 85
-    assert three <= 3 * 85 + 80
+    assert (three - none) / 3 <= 80
+    assert three <= 3 * 80 + 80
 
 
 def test_C58_no_field_of_a_document_can_hold_a_token() -> None:
@@ -349,14 +349,15 @@ def test_more_of_anything_than_there_can_be_is_damage() -> None:
     for fields in (
         {"sessions": [session] * (MAX_SESSIONS + 1)},
         {"tombstones": [stone] * (MAX_TOMBSTONES + 1)},
-        {"sessions": [[*session[:9], [[1, 0]] * (MAX_RETIRED + 1), *session[10:]]]},
+        {"sessions": [[*session[:9], [1, 0] * (MAX_RETIRED + 1), *session[10:]]]},
         {"sessions": [[*session, 0]]},
-        {"sessions": [[*session[:9], [[1, 0, 0]], *session[10:]]]},
+        {"sessions": [[*session[:9], [1, 0, 0], *session[10:]]]},
         {"tombstones": [[*stone, 0]]},
         {"sessions": [[b"short", *session[1:]]]},
         {"sessions": [[*session[:5], 0, *session[6:]]]},
         {"tombstones": [[stone[0], 9, stone[2]]]},
         {"not_before": 2**60},
+        {"sessions": [[*session[:4], None, *session[5:]]]},
         {"sessions": [[*session[:7], None, *session[8:]]]},
         {"sessions": [[*session[:10], None, *session[11:]]]},
         {"sessions": [[*session[:12], 2**32]]},
