@@ -54,7 +54,11 @@ class Report:
         versions = {name: version(name) for name in packages} | servers
         where = ", ".join(f"{name} {number}" for name, number in versions.items())
         self._figures["versions"] = {"CPython": platform.python_version(), **versions}
-        self._say(f"## {title}\n\n{os.cpu_count()} cores; CPython {platform.python_version()}, {where}\n")
+        load = os.getloadavg()[0]
+        self._figures["cores"], self._figures["load when it began"] = os.cpu_count(), load
+        self._say(
+            f"## {title}\n\n{os.cpu_count()} shared cores, load {load:.1f} when it began; CPython {platform.python_version()}, {where}\n"
+        )
 
     def table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table, and keep its figures."""
