@@ -56,9 +56,8 @@ class Report:
         self._figures["versions"] = {"CPython": platform.python_version(), **versions}
         load = os.getloadavg()[0]
         self._figures["cores"], self._figures["load when it began"] = os.cpu_count(), load
-        self._say(
-            f"## {title}\n\n{os.cpu_count()} shared cores, load {load:.1f} when it began; CPython {platform.python_version()}, {where}\n"
-        )
+        machine = f"{os.cpu_count()} shared cores, load {load:.1f} when it began; CPython {platform.python_version()}"
+        self._say(f"## {title}\n\n{machine}, {where}\n")
 
     def table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table, and keep its figures."""

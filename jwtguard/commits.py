@@ -29,10 +29,10 @@ from .flow import Flow, Pause, Save, Wait
 from .forks import renew_after_fork
 from .health import Health
 from .mutex import Mutex
-from .policy import Moment, Policy
+from .policy import Moment, Policy, keep_until
 from .registry import Registry, wake
 from .stores.base import Loaded
-from .transitions import Step, Transition, keep_until
+from .transitions import Step, Transition
 
 __all__ = ["Committer", "Turns"]
 

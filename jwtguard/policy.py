@@ -20,6 +20,7 @@ __all__ = [
     "find_active",
     "is_active",
     "judge",
+    "keep_until",
     "needs_touch",
     "reason_inactive",
 ]
@@ -128,3 +129,14 @@ def needs_touch(session: SessionRecord, moment: Moment, generation: int) -> bool
     """Whether this use is to be written down: the generation's first, or the first for a while."""
     first_use = generation == session.generation and not session.used
     return first_use or moment.now - session.seen_at > moment.policy.touch_after
+
+
+def keep_until(document: Document, policy: Policy) -> int:
+    """When everything in a document is dead (ms), so that the store may forget it.
+
+    `not_before` counts until no token from before it can be alive.
+    """
+    longest = max(policy.access_ttl, policy.refresh_ttl, policy.session_ttl)
+    ends = [session.expires_at for session in document.sessions]
+    ends += [stone.until for stone in document.tombstones]
+    return max([*ends, document.clock + 1, document.not_before + longest if document.not_before else 0])

@@ -45,7 +45,6 @@ __all__ = [
     "end_listed",
     "end_one",
     "end_others",
-    "keep_until",
     "listing_of",
     "open_session",
     "raise_floor",
@@ -386,17 +385,6 @@ def end_listed(document: Document, moment: Moment, *, session_id: bytes, listing
         return Step(step.document, step.outcome, step.ends, step.evicted)
     done = moment.repeated and begun.remembered_reason(session_id) is Reason.REVOKED
     return Step(None, True if done else None)
-
-
-def keep_until(document: Document, policy: Policy) -> int:
-    """When everything in a document is dead (ms), so that the store may forget it.
-
-    `not_before` counts until no token from before it can be alive.
-    """
-    longest = max(policy.access_ttl, policy.refresh_ttl, policy.session_ttl)
-    ends = [session.expires_at for session in document.sessions]
-    ends += [stone.until for stone in document.tombstones]
-    return max([*ends, document.clock + 1, document.not_before + longest if document.not_before else 0])
 
 
 Transition = Callable[[Document, Moment], Step[T]]

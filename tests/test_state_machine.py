@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from plain_model import Model, as_plain
 
 from jwtguard.document import MAX_BYTES, Document, SessionRecord, decode, encode
-from jwtguard.policy import Active, Ended, Moment, Policy, Superseded, active_sessions, judge
+from jwtguard.policy import Active, Ended, Moment, Policy, Superseded, active_sessions, judge, keep_until
 from jwtguard.stores.base import Loaded, Store
 from jwtguard.stores.memory import MemoryStore
 from jwtguard.stores.sqlite import SQLiteStore
@@ -33,7 +33,6 @@ from jwtguard.transitions import (
     adopt,
     end_one,
     end_others,
-    keep_until,
     open_session,
     raise_floor,
     rotate,

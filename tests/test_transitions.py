@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jwtguard.document import MAX_TOMBSTONES, Document, Reason, Tombstone
-from jwtguard.policy import Active, Ended, active_sessions, judge
+from jwtguard.policy import Active, Ended, active_sessions, judge, keep_until
 from jwtguard.transitions import (
     Denied,
     end_all,
     end_listed,
     end_one,
     end_others,
-    keep_until,
     listing_of,
     raise_floor,
     rotate,
