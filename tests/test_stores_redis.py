@@ -181,7 +181,7 @@ def test_full_memory_is_an_error_and_documents_stay(make: Make, server: Redis) -
 
 
 def test_who_may_not_announce_can_not_end_anything_unannounced(make: Make, server: Redis) -> None:
-    server("ACL", "SETUSER", "mute", "on", ">hunter2", "~*", "+@all", "-publish")
+    server("ACL", "SETUSER", "mute", "on", ">hunter2", "~*", "allchannels", "+@all", "-publish")
     server("ACL", "SETUSER", "deaf", "on", ">hunter2", "~*", "+@all", "resetchannels")
     for user in ("mute", "deaf"):
         store = make(f"redis://{user}:hunter2@{LOCAL}:{server.port}?prefix={user}:")
@@ -232,7 +232,8 @@ def test_while_it_loads_its_data(make: Make, tmp_path: Path) -> None:
     try:
         store = make(server.start().url, 2)
         version = put(store)
-        server("DEBUG", "POPULATE", 30, "key", 1_000_000)
+        for number in range(30):
+            server("SET", number, b"x" * 1_000_000)
         server("SAVE")
         server.kill()
         server.configure("key-load-delay 20000")  # microseconds for each key; it says that it loads every two megabytes

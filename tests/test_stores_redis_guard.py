@@ -171,7 +171,7 @@ def test_without_any_replica(store: Store, server: Redis) -> None:
 
 
 def test_who_may_not_wait(colour: str, server: Redis) -> None:
-    server("ACL", "SETUSER", "hasty", "on", ">hunter2", "~*", "+@all", "-wait")
+    server("ACL", "SETUSER", "hasty", "on", ">hunter2", "~*", "allchannels", "+@all", "-wait")
     store = RedisStore(f"redis://hasty:hunter2@{LOCAL}:{server.port}?wait=1", timeout=1)
     with pytest.raises(Unconfirmed, match="can't tell"):
         end(store)

@@ -79,14 +79,14 @@ def test_nobody_to_listen_to() -> None:
 
 
 def test_who_may_not_listen(server: Redis) -> None:
-    server("ACL", "SETUSER", "deaf", "on", ">hunter2", "~*", "+@all", "-subscribe")
+    server("ACL", "SETUSER", "deaf", "on", ">hunter2", "~*", "allchannels", "+@all", "-subscribe")
     changes = RedisStore(f"redis://deaf:hunter2@{LOCAL}:{server.port}").changes()
     with pytest.raises(StoreError, match="permission"):
         next(changes)
 
 
 def test_who_may_not_ask_for_the_role_listens_all_the_same(server: Redis) -> None:
-    server("ACL", "SETUSER", "modest", "on", ">hunter2", "~*", "+@all", "-role", "-config")
+    server("ACL", "SETUSER", "modest", "on", ">hunter2", "~*", "allchannels", "+@all", "-role", "-config")
     store = RedisStore(f"redis://modest:hunter2@{LOCAL}:{server.port}", timeout=5)
     with Hearing(store) as hearing:
         end(store)
