@@ -15,7 +15,7 @@ from jwtguard.stores._redis_links import AsyncLinks, _heed
 from jwtguard.stores._redis_push import Ears, _first_heard
 from jwtguard.stores._redis_routes import Ask, Cluster, NotAnswered, NotAsked, One, Route, Sentinel, load, route_of, save
 from jwtguard.stores._redis_url import Address, read_url
-from jwtguard.stores._redis_words import Terms, evicting_policy, loaded_from
+from jwtguard.stores._redis_words import Terms, evicting_policy, loaded_from, redirection_in
 from jwtguard.stores.base import Heard
 
 T = TypeVar("T")
@@ -106,6 +106,23 @@ def test_a_slot_that_is_found_elsewhere() -> None:
         servers.run(load(servers.route, "k"))
     hosts = [host for host, word in servers.words() if word == "GET"]
     assert hosts == ["a", "d", "d"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (MovedError("1 d:7"), (False, "d", 7)),
+        (AskError("1 ::1:7"), (True, "::1", 7)),
+        (ResponseError("MOVED 1 d:7"), (False, "d", 7)),
+        (ResponseError("ASK 1 ::1:7"), (True, "::1", 7)),
+        (ResponseError("ASK 1 :7"), (True, "", 7)),
+        (ResponseError("NOPERM"), None),
+        (b"ASK 1 d:7", None),
+        (None, None),
+    ],
+)
+def test_redirections_as_the_versions_of_the_driver_give_them(reply: Any, expected: object) -> None:
+    assert redirection_in(reply) == expected
 
 
 def test_a_redirection_to_a_server_that_does_not_know_its_own_name() -> None:

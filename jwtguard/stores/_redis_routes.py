@@ -14,11 +14,21 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError
+from redis.exceptions import NoScriptError, ReadOnlyError
 
 from ..errors import StoreError, Unconfirmed
 from ._redis_url import Address, Plan
-from ._redis_words import Command, Reply, Terms, check_master, load_commands, loaded_from, save_commands, sound
+from ._redis_words import (
+    Command,
+    Reply,
+    Terms,
+    check_master,
+    load_commands,
+    loaded_from,
+    redirection_in,
+    save_commands,
+    sound,
+)
 from .base import Loaded
 
 __all__ = [
@@ -263,11 +273,10 @@ class Cluster:
                 self._silent.add(address)
                 self.doubt()
                 raise
-            redirection = replies[0]
-            if not isinstance(redirection, AskError):  # which MovedError is too
+            if (redirection := redirection_in(replies[0])) is None:
                 return replies
             address = Address(redirection.host or address.host, redirection.port)
-            asking = not isinstance(redirection, MovedError)
+            asking = redirection.asking
             if not asking:
                 self._moved[slot] = address
                 self.doubt()

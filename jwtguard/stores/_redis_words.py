@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from redis.exceptions import AskError, MovedError, ResponseError
+
 from ..errors import StoreError
 from .base import Loaded
 
@@ -29,6 +31,7 @@ __all__ = [
     "load_commands",
     "loaded_from",
     "name_of",
+    "redirection_in",
     "save_commands",
     "sound",
 ]
@@ -104,6 +107,25 @@ def sound(reply: Reply) -> Reply:
     if isinstance(reply, Exception):
         raise StoreError(f"the server refused: {reply}") from reply
     return reply
+
+
+class Redirection(NamedTuple):
+    """Which server has a key: for good, or (`asking`) for this once, while its slot moves. No `host`: the same."""
+
+    asking: bool
+    host: str
+    port: int
+
+
+def redirection_in(reply: Reply) -> Redirection | None:
+    """What a reply redirects to, if it does. Older drivers leave it to be read from the error's text."""
+    if isinstance(reply, AskError):  # which MovedError is too
+        return Redirection(not isinstance(reply, MovedError), reply.host, reply.port)
+    word, _, rest = str(reply).partition(" ") if isinstance(reply, ResponseError) else ("", "", "")
+    if word not in ("ASK", "MOVED"):
+        return None
+    host, _, port = rest.rpartition(" ")[2].rpartition(":")
+    return Redirection(word == "ASK", host, int(port))
 
 
 class Announced(NamedTuple):
