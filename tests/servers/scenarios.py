@@ -97,9 +97,8 @@ def sentinel_failover(fleet: Fleet[Sentinels], load: Load, seconds: float) -> No
         with load.without("log_in", "refresh"):
             master("WAIT", 1, 5000)
             master.kill()
-            load.lasts(0.1)
+            load.lasts(seconds)
         until("another master", lambda: fleet.store.master not in (None, master))
-        load.lasts(seconds)
 
 
 def cluster_failover(fleet: Fleet[Cluster], load: Load, seconds: float) -> None:
@@ -109,10 +108,9 @@ def cluster_failover(fleet: Fleet[Cluster], load: Load, seconds: float) -> None:
         with load.without("log_in", "refresh"):
             master("WAIT", 1, 5000)
             master.kill()
-            load.lasts(0.1)
+            load.lasts(seconds)
         until("its slots have a master", lambda: len(fleet.store.masters) == Cluster.MASTERS)
-        load.lasts(seconds)
-    master.start()
+        master.start()
 
 
 def slots_moved(fleet: Fleet[Cluster], load: Load, seconds: float) -> None:

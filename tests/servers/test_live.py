@@ -12,14 +12,16 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from servers.conftest import Start
-from servers.serving import Client, Server, bearer, granian, hypercorn, until, uvicorn, workers_of
+from servers.conftest import MakeSite, Start
+from servers.serving import Client, Server, bearer, granian, hypercorn, serving, until, uvicorn, workers_of
 
 pytestmark = pytest.mark.servers
 
 APP = "examples.fastapi_app:app"
 BOUND = 5.0
 """Seconds within which a client must see the end. It takes a twentieth of one, and more on a busy machine."""
+
+TRIES = 50
 
 SERVERS = {
     "uvicorn": uvicorn(APP, workers=1),
@@ -61,7 +63,30 @@ def is_quiet(server: Server) -> bool:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_what_is_open_ends_when_another_process_ends_its_session(name: str, start: Start) -> None:
-    server, elsewhere = start(*SERVERS[name]), start(*uvicorn(APP, workers=1))
+    ends_when_another_process_ends_its_session(start(*SERVERS[name]), start(*uvicorn(APP, workers=1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "store"), [("uvicorn", "redis"), ("hypercorn", "redis"), ("uvicorn", "cluster"), ("granian", "postgresql")]
+)
+def test_what_is_open_ends_when_a_store_announces_it(name: str, store: str, site_on: MakeSite) -> None:
+    """And only by that: the cache would hold for an hour."""
+    site = site_on(store, cache_ttl="1h")
+    with serving(site, *SERVERS[name]) as server, serving(site, *uvicorn(APP, workers=1)) as elsewhere:
+        until("it listens", lambda: hears_of_an_ending(server, elsewhere))
+        ends_when_another_process_ends_its_session(server, elsewhere)
+
+
+def hears_of_an_ending(server: Server, elsewhere: Server) -> bool:
+    """Whether a server refuses a session, sooner or later, that it let in before another one ended it."""
+    with server.client() as client, elsewhere.client() as other:
+        pair = other.login()
+        assert client.me(pair).status_code == 200
+        other.logout(pair)
+        return any(client.me(pair).status_code == 401 for _ in range(TRIES))
+
+
+def ends_when_another_process_ends_its_session(server: Server, elsewhere: Server) -> None:
     with ExitStack() as stack:
         client: Client = stack.enter_context(elsewhere.client())
         pair, kept = client.login(), client.login()
