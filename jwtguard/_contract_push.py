@@ -24,16 +24,15 @@ class Hearing:
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._listen, daemon=True)
-        self.items: list[bytes | Heard] = []
+        self.first: bytes | Heard | None = None
+        self.keys: list[bytes] = []
+        self.known: set[bytes] = set()
+        self.heard = float("-inf")
         self.failure: BaseException | None = None
-
-    @property
-    def keys(self) -> list[bytes]:
-        return [item for item in self.items if not isinstance(item, Heard)]
 
     def __enter__(self) -> Hearing:
         self._thread.start()
-        self.until(lambda: self.items != [])
+        self.until(lambda: self.first is not None)
         return self
 
     def __exit__(
@@ -45,12 +44,12 @@ class Hearing:
 
     def hears(self, key: bytes) -> None:
         """Wait until this ending is announced."""
-        self.until(lambda: key in self.keys)
+        self.until(lambda: key in self.known)
 
     def catches_up(self) -> None:
         """Wait until all that was answered before this call is announced."""
         now = time.monotonic()
-        self.until(lambda: any(isinstance(item, Heard) and item.at > now for item in self.items))
+        self.until(lambda: self.heard > now)
 
     def until(self, happened: Callable[[], bool]) -> None:
         with self._changed:
@@ -72,7 +71,12 @@ class Hearing:
 
     def _take(self, item: bytes | Heard) -> None:
         with self._changed:
-            self.items.append(item)
+            self.first = item if self.first is None else self.first
+            if isinstance(item, Heard):
+                self.heard = max(self.heard, item.at)
+            else:
+                self.keys.append(item)
+                self.known.add(item)
             self._changed.notify_all()
 
     def _fail(self, error: BaseException) -> None:
@@ -96,7 +100,7 @@ class PushContract:
         with Hearing(store) as hearing:
             end(store)
             hearing.hears(KEY)
-            assert isinstance(hearing.items[0], Heard)
+            assert isinstance(hearing.first, Heard)
 
     @needs("pushed")
     def test_a_word_follows_all_endings_before_its_moment(self, store: Store) -> None:
@@ -106,8 +110,8 @@ class PushContract:
                 for key in keys:
                     end(store, key)
                 hearing.catches_up()
-                assert set(keys) <= set(hearing.keys)
-                assert max(item.at for item in hearing.items if isinstance(item, Heard)) <= time.monotonic()
+                assert set(keys) <= hearing.known
+                assert hearing.heard <= time.monotonic()
 
     @needs("pushed")
     def test_what_ends_nothing_is_not_announced(self, store: Store) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import selectors
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Final, Protocol, TypeVar
 
@@ -37,6 +37,8 @@ BEAT: Final = 0.5
 LONGEST_PATIENCE: Final = 1.0
 """Seconds to wait for an answer, whatever the timeout, so that a word comes each second or none does."""
 REMEMBERED: Final = 1024
+AT_ONCE: Final = 256
+"""Messages that are read from one connection before the others have their turn."""
 
 
 class Run(Protocol):
@@ -50,6 +52,8 @@ class _Line:
 
     def __init__(self, ask: Ask, link: Link) -> None:
         self.address = ask.address
+        self.has_more = False
+        """Whether more may have come in than was read: then a selector needn't know of it."""
         self._link = link
 
     def fileno(self) -> int:
@@ -68,9 +72,12 @@ class _Line:
             return error
 
     def come_in(self) -> Generator[Reply]:
-        """What has come in, without waiting for more."""
-        while self._link.can_read():
+        """What has come in, without waiting for more, and at most AT_ONCE of it."""
+        for _ in range(AT_ONCE):
+            if not self._link.can_read():
+                return
             yield self.read()
+        self.has_more = True
 
 
 class Ears:
@@ -127,8 +134,7 @@ class Ears:
             silent = {*masters, control}
             while (left := began + (self._patience if silent else BEAT) - time.monotonic()) > 0:
                 were_silent = bool(silent)
-                for key, _ in selector.select(left):
-                    line: _Line = key.data
+                for line in _with_news(selector, [*masters, control], left):
                     for reply in line.come_in():
                         if line is control:
                             post.check(reply)
@@ -156,6 +162,14 @@ class Ears:
         if announced is not None and announced not in self._seen:
             self._seen[announced] = True
             yield announced.key
+
+
+def _with_news(selector: selectors.BaseSelector, lines: list[_Line], timeout: float) -> Iterable[_Line]:
+    """The connections that have something to read."""
+    rest = [line for line in lines if line.has_more]
+    for line in rest:
+        line.has_more = False
+    return dict.fromkeys([*rest, *(key.data for key, _ in selector.select(0 if rest else timeout))])
 
 
 def _first_heard(items: Iterator[bytes | Heard]) -> Generator[bytes | Heard]:
