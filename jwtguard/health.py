@@ -19,6 +19,9 @@ logger = logging.getLogger("jwtguard")
 
 TRIP: Final = 5
 PROBE: Final = 0.5
+QUIET: Final = 0.5
+"""Seconds without a failure after which a store that is asked all the time is said to be well again. Where some calls fail
+and others don't, each would be a change."""
 
 
 class Health:
@@ -26,7 +29,7 @@ class Health:
     fail independently: a store on a full disk can still be read.
 
     Arguments: `verb` completes the log line "the store can't ...", and `so` says there what follows; `changed` is called
-    once per change, with `what` and "_down" or "_up"; `monotonic`, the clock, in seconds.
+    once per change, with `what` and "_down" or "_up"; `monotonic`, the clock, in seconds; `quiet`, seconds.
     """
 
     def __init__(
@@ -36,23 +39,27 @@ class Health:
         monotonic: Callable[[], float],
         what: str = "store",
         so: str = "",
+        quiet: float = QUIET,
     ) -> None:
         self._verb = verb
         self._so = so
         self._changed = changed
         self._monotonic = monotonic
         self._what = what
+        self._quiet = quiet
         self._failures = 0
         self._next_probe = 0.0
+        self._said_down = False
+        self._failed_at = 0.0
 
     @property
     def down(self) -> bool:
         """Whether the last call failed."""
         return self._failures > 0
 
-    def beside(self, verb: str, what: str = "store", so: str = "") -> Health:
+    def beside(self, verb: str, what: str = "store", so: str = "", quiet: float = QUIET) -> Health:
         """Another way of using the same store."""
-        return Health(verb, self._changed, self._monotonic, what, so)
+        return Health(verb, self._changed, self._monotonic, what, so, quiet)
 
     def check(self) -> None:
         """Raise StoreUnavailable if the store is known not to answer and it is not yet time to find out again."""
@@ -65,14 +72,17 @@ class Health:
 
     def failed(self, error: BaseException) -> None:
         self._failures += 1
-        self._next_probe = self._monotonic() + PROBE
-        if self._failures == 1:
+        self._failed_at = self._monotonic()
+        self._next_probe = self._failed_at + PROBE
+        if not self._said_down:
+            self._said_down = True
             logger.error("the store can't %s%s: %s", self._verb, self._so, _causes(error))
             self._changed(f"{self._what}_down")
 
     def worked(self) -> None:
-        if self._failures:
-            self._failures = 0
+        self._failures = 0
+        if self._said_down and self._monotonic() - self._failed_at >= self._quiet:
+            self._said_down = False
             logger.warning("the store can %s again", self._verb)
             self._changed(f"{self._what}_up")
 

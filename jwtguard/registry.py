@@ -105,10 +105,11 @@ class Registry:
         self._patience = patience
         self._clock = clock
         self._health = health
-        self._looks = health.beside("tell what has ended")
+        self._looks = health.beside("tell what has ended", quiet=0.0)
         self._watch = watch
         self._longest = longest
-        hears = health.beside("be listened to", "push", so=", so endings elsewhere are only seen within the cache's TTL")
+        so = ", so endings elsewhere are only seen within the cache's TTL"
+        hears = health.beside("be listened to", "push", so, quiet=0.0)  # it says so once, and the pauses bound how often
         self._channel = None if pushed is None else Channel(pushed, self.ended, hears)
         self.on_ending: Callable[[bytes | None], None] | None = None
         """Told of every ending, right after nothing from before it is relied on. It doesn't block and doesn't fail."""

@@ -10,6 +10,7 @@ from rig import ALICE, DOWN, Rig, always, nothing, once, session_id
 
 from jwtguard.errors import RefreshReused, SessionRevoked, StoreError, StoreUnavailable
 from jwtguard.flow import Pause, Save, Wait
+from jwtguard.health import QUIET
 from jwtguard.model import Identity
 from jwtguard.transitions import end_one
 
@@ -317,6 +318,7 @@ def test_when_the_store_is_back_it_decides(down: tuple[Rig, Any]) -> None:
     rig, pair = down
     assert rig.authenticate(pair, may_be_stale=True)
     rig.model.on_load = rig.model.on_save = lambda _key: None
+    rig.clock.advance(QUIET)
     elsewhere = rig.another()
     elsewhere.do(
         elsewhere.committer.commit(

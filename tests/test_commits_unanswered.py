@@ -13,6 +13,7 @@ from rig import ALICE, DOWN, Rig, always, once, session_id
 
 from jwtguard.errors import RefreshReused, SessionRevoked, StoreError
 from jwtguard.flow import Flow, Load, Need, Pause, Save
+from jwtguard.health import QUIET
 from jwtguard.model import TokenPair
 from jwtguard.recall import Lease
 from jwtguard.transitions import end_all, touch
@@ -58,6 +59,9 @@ def test_a_save_that_ends_nothing_leaves_leases_alone(rig: Rig) -> None:
     rig.model.on_saved = once(DOWN)
     rig.do(rig.committer.commit(ALICE, "alice", partial(touch, session_id=session_id(pair), generation=1)))
     assert lease.alive
+    assert rig.told == ["store_down"]
+    rig.clock.advance(QUIET)
+    rig.logged_in()
     assert rig.told == ["store_down", "store_up"]
 
 

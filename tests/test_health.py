@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from jwtguard.errors import StoreError, StoreUnavailable
-from jwtguard.health import PROBE, TRIP, Health
+from jwtguard.health import PROBE, QUIET, TRIP, Health
 from jwtguard.testing import FakeClock
 
 
@@ -22,10 +22,12 @@ def caused(depth: int) -> StoreError:
 
 def test_each_change_is_logged_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
-    health = Health("be read", told.append, FakeClock().monotonic)
+    clock = FakeClock()
+    health = Health("be read", told.append, clock.monotonic)
     health.worked()
     for _ in range(3):
         health.failed(StoreError("full"))
+    clock.advance(QUIET)
     for _ in range(3):
         health.worked()
     health.failed(StoreError("full again"))
@@ -35,6 +37,20 @@ def test_each_change_is_logged_and_told_once(caplog: pytest.LogCaptureFixture) -
         (logging.WARNING, "the store can be read again"),
         (logging.ERROR, "the store can't be read: StoreError: full again"),
     ]
+
+
+def test_what_works_in_part_has_not_changed(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    health = Health("be read", lambda _change: None, clock.monotonic)
+    for _ in range(10):
+        health.failed(StoreError("torn"))
+        health.worked()
+        assert not health.down
+        clock.advance(0.9 * QUIET)
+    assert caplog.messages == ["the store can't be read: StoreError: torn"]
+    clock.advance(QUIET)
+    health.worked()
+    assert caplog.messages[1:] == ["the store can be read again"]
 
 
 def test_ways_of_using_a_store_fail_apart(caplog: pytest.LogCaptureFixture) -> None:
@@ -49,7 +65,9 @@ def test_ways_of_using_a_store_fail_apart(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_what_follows_is_said_while_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
-    health = Health("be read", lambda _change: None, FakeClock().monotonic).beside("be heard", so=", so it is slow")
+    health = Health("be read", lambda _change: None, FakeClock().monotonic).beside(
+        "be heard", so=", so it is slow", quiet=0
+    )
     health.failed(StoreError("torn"))
     health.worked()
     assert caplog.messages == ["the store can't be heard, so it is slow: StoreError: torn", "the store can be heard again"]

@@ -85,7 +85,7 @@ class Channelled:
         self.store = Announcer(self.clock)
         self.told = Told()
         self.changed: list[str] = []
-        health = Health("be listened to", self.changed.append, self.clock.monotonic, "push")
+        health = Health("be listened to", self.changed.append, self.clock.monotonic, "push", quiet=0)
         self.channel = Channel(self.store, self.told.ended, health)
 
     def begin(self) -> None:
