@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+BENCHMARKS = redis_memory store_ops scale revocation_lag
 
-.PHONY: demo test unit check clean
+.PHONY: demo test unit check bench bench-quick clean
 
 ## A guarded FastAPI app on http://127.0.0.1:8000, and the curl commands to use it
 demo: $(VENV)/demo.stamp
@@ -25,6 +26,13 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+## Every measurement, with servers of its own: some minutes. BENCH=--quick, or bench-quick, is a tenth of it
+bench: $(VENV)/test.stamp
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(BENCH) || exit 1; done
+
+bench-quick:
+	$(MAKE) bench BENCH=--quick
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
