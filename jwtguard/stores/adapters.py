@@ -42,7 +42,7 @@ def pass_powers_on(store: object, adapter: Any) -> None:
         adapter.changes = store.changes
 
 
-LATE: Final = 10
+LATE: Final = 50
 """Turns of the event loop that an answer has beyond its time: a loop that was busy may have it and not know it yet."""
 
 

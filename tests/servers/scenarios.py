@@ -101,6 +101,16 @@ def sentinel_failover(fleet: Fleet[Sentinels], load: Load, seconds: float) -> No
         until("another master", lambda: fleet.store.master not in (None, master))
 
 
+def sentinel_failover_under_writes(fleet: Fleet[Sentinels], load: Load, seconds: float) -> None:
+    """The same in the middle of logins and refreshes, which wait for no replica: the last ones may be lost."""
+    master = fleet.store.master
+    assert master is not None
+    with load.fault():
+        master.kill()
+        until("another master", lambda: fleet.store.master not in (None, master))
+    load.lasts(seconds)
+
+
 def cluster_failover(fleet: Fleet[Cluster], load: Load, seconds: float) -> None:
     """The same of one master of three."""
     master = fleet.store.masters[0]
