@@ -30,7 +30,6 @@ from ..errors import ConfigError, StoreError
 from ..forks import renew_after_fork
 from ._sql_engine import UNTIL, Links, deadline, is_psycopg, own_engine
 from ._sql_table import NOW, Statements, make_metadata, metadata
-from .adapters import within
 from .base import AsyncStore, Heard, Loaded
 
 __all__ = ["AsyncSQLStore", "SQLStore", "make_metadata", "metadata"]
@@ -305,7 +304,8 @@ class AsyncSQLStore(_SQL):
     async def _perform(self, seconds: float, call: Callable[[], T]) -> T:
         try:
             with deadline(seconds):
-                return await within(seconds, greenlet_spawn(call))
+                async with asyncio.timeout(seconds):
+                    return await greenlet_spawn(call)
         except TimeoutError as error:
             raise StoreError(f"{self} didn't answer within {seconds:g} s") from error
 
