@@ -14,6 +14,7 @@ import pytest
 import sql_kit
 from servers.serving import until
 from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jwtguard._contract_kit import FAR, KEY, at_once, put
@@ -418,3 +419,18 @@ def test_mariadb_s_lock_waits_are_conflicts(mariadb: sql_kit.Server) -> None:
     assert put(store, expected=version) is not None
     store.close()
     engine.dispose()
+
+
+def test_a_table_that_another_process_makes_meanwhile(store: SQLStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looked for the table, and before it made one another had."""
+    make, tries = store._create_missing, []
+
+    def lose_the_first_race() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise DBAPIError("CREATE TABLE", {}, Exception("duplicate key value"))
+        make()
+
+    monkeypatch.setattr(store, "_create_missing", lose_the_first_race)
+    store.create_tables()
+    assert len(tries) == 2
