@@ -37,6 +37,7 @@ from .testing import FakeClock
 __all__ = ["StoreContract"]
 
 THREADS: Final = 8
+INCREMENTS: Final = 20
 ALIKE: Final = (b"a", b"A", b"a ", b" a", b"a\0", b"\0a", b"a\0b", b"a%", b"_", b"{a}b", b"ss", "ß".encode(), "é".encode())
 ALIKE_BUT_DECOMPOSED: Final = "e\N{COMBINING ACUTE ACCENT}".encode()
 
@@ -213,13 +214,13 @@ class StoreContract(PushContract):
 
     def test_no_increment_is_lost(self, store: Store) -> None:
         def increment(_: int) -> None:
-            for _ in range(50):
+            for _ in range(INCREMENTS):
                 loaded = store.load(KEY)
                 while put(store, data=b"%d" % (int(loaded.data or 0) + 1), expected=loaded.version) is None:
                     loaded = store.load(KEY)
 
         at_once(THREADS, increment)
-        assert store.load(KEY).data == b"%d" % (THREADS * 50)
+        assert store.load(KEY).data == b"%d" % (THREADS * INCREMENTS)
 
     def test_one_creator_wins(self, store: Store) -> None:
         for number in range(5):
