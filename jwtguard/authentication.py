@@ -206,8 +206,9 @@ class Authenticator:
         """
         use = (session.id, generation)
         is_first = generation == session.generation and not session.used
-        if use in lease.touched:
-            return not is_first or lease.touched[use]
+        written = lease.touched.get(use)  # one look: another thread may take its mark back at any time
+        if written is not None:
+            return not is_first or written
         key = document_key(self._tokens.issuer, subject)
         if not is_first and self._committer.is_busy(key):
             return True
@@ -219,6 +220,6 @@ class Authenticator:
         except StoreUnavailable:
             return not is_first  # the committer has told its health
         finally:
-            if is_first and not lease.touched[use]:
-                del lease.touched[use]  # for the next request to try again
+            if is_first and not lease.touched.get(use):
+                lease.touched.pop(use, None)  # for the next request to try again
         return True

@@ -185,6 +185,24 @@ def test_a_first_use_whose_request_is_cancelled_is_written_by_the_next(rig: Rig)
     assert rig.document().sessions[0].used
 
 
+def test_two_that_write_a_first_use_at_once_and_both_fail(rig: Rig) -> None:
+    """Both may have looked before either left its mark; whoever fails last finds the mark gone."""
+    pair = rig.login()
+    flows = [rig.authenticator.authenticate(pair.access_token.encode()) for _ in range(2)]
+    to_the_save(flows[0], rig)
+    lease = rig.registry._leases[ALICE]
+    mark = dict(lease.touched)
+    lease.touched.clear()  # as the second thread saw it
+    wait = next(flows[1])
+    assert isinstance(wait, Wait)
+    assert lease.touched == mark
+    flows[0].close()
+    assert lease.touched == {}
+    flows[1].close()
+    rig.authenticate(pair)
+    assert rig.document().sessions[0].used
+
+
 def test_who_comes_while_a_first_use_is_written_is_not_recalled_before_it_is(rig: Rig) -> None:
     pair = rig.login()
     flow = rig.authenticator.authenticate(pair.access_token.encode())
