@@ -17,6 +17,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from .driving import adrive, drive
 from .errors import StoreUnavailable
 from .stores.base import AsyncStore, Loaded, Store
 
@@ -38,32 +39,12 @@ Flow: TypeAlias = Generator[Need, Any, T]
 
 def run(flow: Flow[T], store: Store) -> T:
     """Run a flow to its end, blocking."""
-    try:
-        need = next(flow)
-        while True:
-            try:
-                result = need.perform(store)
-            except BaseException as error:  # noqa: BLE001 - handed to the flow, which lets it out
-                need = flow.throw(error)
-            else:
-                need = flow.send(result)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+    return drive(flow, lambda need: need.perform(store))
 
 
 async def arun(flow: Flow[T], store: AsyncStore) -> T:
     """Run a flow to its end, awaiting."""
-    try:
-        need = next(flow)
-        while True:
-            try:
-                result = await need.aperform(store)
-            except BaseException as error:  # noqa: BLE001 - handed to the flow, which lets it out
-                need = flow.throw(error)
-            else:
-                need = flow.send(result)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+    return await adrive(flow, lambda need: need.aperform(store))
 
 
 @dataclass(frozen=True, slots=True)

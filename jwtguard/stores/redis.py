@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 from typing import Final, TypeVar
 
 from ..clock import Clock, SystemClock
+from ..driving import adrive, drive
 from ..errors import StoreError, Unconfirmed
 from ._redis_links import AsyncLinks, Links
 from ._redis_push import Ears
@@ -57,7 +58,7 @@ class _Base:
 
     def _changes(self, links: Links, monotonic: Callable[[], float]) -> Generator[bytes | Heard]:
         ears = Ears(self._plan, self._route, self._timeout, monotonic, self._warn)
-        return ears.changes(lambda talk: _run(talk, links))
+        return ears.changes(lambda talk: drive(talk, links.ask))
 
     def _warn(self, policy: str) -> None:
         logger.warning(
@@ -66,20 +67,6 @@ class _Base:
             self,
             policy,
         )
-
-
-def _run(talk: Talk[T], links: Links) -> T:
-    try:
-        ask = next(talk)
-        while True:
-            try:
-                replies = links.ask(ask)
-            except BaseException as error:  # noqa: BLE001 - handed to the flow, which lets it out
-                ask = talk.throw(error)
-            else:
-                ask = talk.send(replies)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
 
 
 class RedisStore(_Base):
@@ -119,7 +106,7 @@ class RedisStore(_Base):
         return self._changes(self._links, self._clock.monotonic)
 
     def _run(self, talk: Talk[T]) -> T:
-        return _run(talk, self._links)
+        return drive(talk, self._links.ask)
 
 
 class AsyncRedisStore(_Base):
@@ -165,19 +152,6 @@ class AsyncRedisStore(_Base):
 
     async def _run(self, talk: Talk[T]) -> T:
         try:
-            return await within(SHARE * self._timeout, self._drive(talk))
+            return await within(SHARE * self._timeout, adrive(talk, self._links.ask))
         except TimeoutError as error:
             raise StoreError(f"{self} didn't answer within {SHARE * self._timeout:g} s") from error
-
-    async def _drive(self, talk: Talk[T]) -> T:
-        try:
-            ask = next(talk)
-            while True:
-                try:
-                    replies = await self._links.ask(ask)
-                except BaseException as error:  # noqa: BLE001 - handed to the flow, which lets it out
-                    ask = talk.throw(error)
-                else:
-                    ask = talk.send(replies)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
