@@ -16,6 +16,7 @@ __all__ = [
     "CONTROLS",
     "Wrong",
     "choice",
+    "complaint",
     "duration",
     "matching",
     "nearest",
@@ -189,6 +190,11 @@ def weakness(secret: bytes, least: int) -> str | None:
     if len(_FILLER.sub("", re.sub(r"(.)\1+", r"\1", text, flags=re.DOTALL))) < 16:
         return " that reads like an example"
     return None
+
+
+def complaint(name: str, found: str, accepted: str) -> str:
+    """The line of a ConfigError about one setting, on one line whatever the name is."""
+    return f"{name if name.isprintable() else ascii(name)}: found {found}; accepted: {accepted}"
 
 
 def shown(value: object) -> str:

@@ -18,7 +18,20 @@ import jwtguard
 PACKAGE = Path(jwtguard.__file__).parent
 
 FLOORS = (
-    ("_version", "clock", "driving", "errors", "forks", "model", "mutex", "patterns", "settings", "values"),
+    (
+        "_version",
+        "clock",
+        "driving",
+        "environment",
+        "errors",
+        "forks",
+        "model",
+        "mutex",
+        "patterns",
+        "settings",
+        "values",
+        "variables",
+    ),
     ("answers", "bearer", "context", "document", "inputs", "keys", "policy", "rules", "tokens", "transitions", "stores"),
     ("commits", "flow", "health", "push", "recall", "registry"),
     ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),

@@ -7,7 +7,7 @@
 - The commands (`$ ...`) of a ```console block, and a ```bash block as a whole, are run by bash. `make` only tells what it
   would do: one command serves until it is interrupted, and another runs these tests. Of `pip install` only the extra is
   looked at. Blocks with `curl` need a server: `servers/test_readme.py` runs them.
-- The table of settings is that of `jwtguard.settings.VARIABLES`; links lead somewhere.
+- The table of settings is that of `jwtguard.variables.VARIABLES`; links lead somewhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import jwtguard
-from jwtguard.settings import PREFIX, VARIABLES
+from jwtguard.variables import PREFIX, VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(jwtguard.__file__).parent
