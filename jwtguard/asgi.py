@@ -96,7 +96,7 @@ class JWTGuardMiddleware:
             exchange.identity = identity
             await self._app(scope, exchange.receive, exchange)
         except Exception as error:
-            if not await self._settle(error, exchange, scope, receive, send):
+            if not await self._settle(error, exchange, scope, receive):
                 raise
         finally:
             REQUEST.reset(request)
@@ -111,13 +111,13 @@ class JWTGuardMiddleware:
             raise RuntimeError(f"jwtguard can't guard a scope of type {scope['type']!r}")
         await self._app(scope, receive, send)
 
-    async def _settle(self, error: Exception, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> bool:
+    async def _settle(self, error: Exception, exchange: Exchange, scope: Scope, receive: Receive) -> bool:
         """Whether an error is dealt with, by an answer or because the connection was ended. If not, it is the server's."""
         if not isinstance(error, JWTGuardError) or exchange.started:
             if exchange.line is not None:
                 await exchange.line.part()
             return exchange.explains(error)
-        await self.refuse(error, scope, receive, send)
+        await self.refuse(error, scope, receive, exchange)
         return True
 
     def _find(self, scope: Scope) -> tuple[Endpoint, str] | None:

@@ -2,36 +2,80 @@
 
 The faces set the ASGI scope or the WSGI environ itself: one context variable, nothing copied. What is wanted of it is read
 here, and only when it is wanted.
+
+It is also the one way to the response: whoever works for a request, a view's call or an endpoint, says here which headers
+its response is to have, and the face puts them there, once, whatever the response is.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from contextvars import ContextVar, Token
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .model import ANONYMOUS, Device, Identity
 
 __all__ = [
     "IDENTITY",
-    "NO_STORE",
     "REQUEST",
+    "WANTED",
+    "SetCookie",
+    "Wanted",
     "begin",
     "current_device",
     "current_identity",
     "forbid_storing",
     "forget",
+    "set_cookie",
     "set_identity",
 ]
 
 IDENTITY: Final = "jwtguard.identity"
-NO_STORE: Final = "jwtguard.no_store"
 OVER: Final = "jwtguard.over"
+WANTED: Final = "jwtguard.wanted"
+"""Where a request has its `Wanted`, if it has one."""
 LONGEST_NAME: Final = 64
 LONGEST_ADDRESS: Final = 64
 
 REQUEST: ContextVar[MutableMapping[str, Any] | None] = ContextVar("jwtguard_request", default=None)
 """The ASGI scope or WSGI environ of the current request."""
+
+
+class SetCookie(NamedTuple):
+    """A cookie that a response sets, with the attributes that all of jwtguard's have (RFC 6265bis section 4.1).
+
+    `max_age` is in seconds; 0 removes the cookie.
+    """
+
+    name: str
+    value: str
+    path: str
+    max_age: int
+
+    @property
+    def header(self) -> str:
+        """The value of the Set-Cookie field."""
+        return f"{self.name}={self.value}; Max-Age={self.max_age}; Path={self.path}; Secure; HttpOnly; SameSite=Lax"
+
+
+class Wanted:
+    """What the guard wants on the response to one request: `headers` in place of the response's own, and `cookies`."""
+
+    __slots__ = ("cookies", "headers")
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.cookies: dict[str, SetCookie] = {}
+
+    def on(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """A response's headers with these. To put them on twice is the same as once."""
+        replaced = {name.lower() for name in self.headers}
+        kept = [(name, value) for name, value in headers if name.lower() not in replaced and not self._sets(name, value)]
+        return [*kept, *self.headers.items(), *(("Set-Cookie", cookie.header) for cookie in self.cookies.values())]
+
+    def _sets(self, name: str, value: str) -> bool:
+        """Whether a header sets a cookie that is set here."""
+        return name.lower() == "set-cookie" and value.partition("=")[0] in self.cookies
 
 
 def begin(request: MutableMapping[str, Any]) -> Token[MutableMapping[str, Any] | None]:
@@ -74,8 +118,19 @@ def set_identity(identity: Identity) -> None:
 
 def forbid_storing() -> None:
     """Have the answer to the current request marked `Cache-Control: no-store` (RFC 6749 section 5.1)."""
-    if (request := REQUEST.get()) is not None:
-        request[NO_STORE] = True
+    if (wanted := _wanted()) is not None:
+        wanted.headers["Cache-Control"] = "no-store"
+
+
+def set_cookie(cookie: SetCookie) -> None:
+    """Have the answer to the current request set a cookie. Of several by one name, the last counts."""
+    if (wanted := _wanted()) is not None:
+        wanted.cookies[cookie.name] = cookie
+
+
+def _wanted() -> Wanted | None:
+    request = REQUEST.get()
+    return None if request is None else request.setdefault(WANTED, Wanted())
 
 
 def _of_scope(scope: MutableMapping[str, Any]) -> tuple[str, str]:

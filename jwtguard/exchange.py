@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
-from .context import NO_STORE
+from .context import WANTED, Wanted
 from .guard import AsyncGuard
 from .live import Closing
 from .model import ANONYMOUS, Identity
@@ -41,8 +41,8 @@ _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocke
 class Exchange:
     """`receive` and `send` for the app: `exchange.receive`, and the exchange itself. `line` is there once it is live.
 
-    An answer to a request that got tokens is not to be stored (RFC 6749 section 5.1); a WebSocket that was opened with the
-    token's subprotocol has it selected where the app selects none.
+    The app's answer gets the headers that are wanted on it. A WebSocket that was opened with the token's subprotocol has it
+    selected where the app selects none.
     """
 
     __slots__ = (
@@ -78,10 +78,9 @@ class Exchange:
         kind = message["type"]
         if kind in _STARTS:
             self.started = True
+            if WANTED in self._scope and kind != "websocket.close":
+                message = _with(self._scope[WANTED], message)
             if kind == "http.response.start":
-                if NO_STORE in self._scope:
-                    kept = [header for header in message.get("headers", ()) if header[0].lower() != b"cache-control"]
-                    message = {**message, "headers": [*kept, (b"cache-control", b"no-store")]}
                 self._head = message
             elif kind == "websocket.accept":
                 return self._accept(message)
@@ -219,6 +218,15 @@ class _Line:
     def _terms(self) -> dict[str, Any]:
         code, reason = cast("Closing", self.closing)
         return {"code": code, "reason": reason}
+
+
+def _with(wanted: Wanted, head: Message) -> Message:
+    """The beginning of an answer, with the headers that are wanted on it."""
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.get("headers", ())]
+    return {
+        **head,
+        "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in wanted.on(headers)],
+    }
 
 
 def _is_bounded(head: Message) -> bool:

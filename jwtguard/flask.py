@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .context import IDENTITY, NO_STORE, REQUEST
+from .context import IDENTITY, REQUEST, WANTED
 from .core import Core
 from .endpoints import Endpoint, Endpoints
 from .errors import ConfigError, JWTGuardError
@@ -32,6 +32,7 @@ from .wsgi import LiveBody, admit, remove_forged, response_of, serve, set_identi
 try:
     from flask import Flask, Response, current_app, has_request_context, request
     from flask.typing import ResponseReturnValue
+    from werkzeug.datastructures import Headers
     from werkzeug.exceptions import default_exceptions
     from werkzeug.routing import Rule
 except ImportError as error:
@@ -147,8 +148,8 @@ class _Guarded:
         set_identity(environ, identity, self._guard.settings.remote_user)
 
     def _after_request(self, response: Response) -> Response:
-        if NO_STORE in request.environ:
-            response.headers["Cache-Control"] = "no-store"
+        if WANTED in request.environ:
+            response.headers = Headers(request.environ[WANTED].on(response.headers))
         identity = request.environ.get(IDENTITY, ANONYMOUS)
         if response.is_streamed and not response.direct_passthrough and identity.is_authenticated:
             parts = cast("Iterable[bytes]", response.response)  # or str: it is encoded on its way out

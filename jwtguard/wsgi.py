@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 from .answers import Answer
-from .context import IDENTITY, NO_STORE, REQUEST
+from .context import IDENTITY, REQUEST, WANTED
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid, SessionEnded, StoreUnavailable
 from .gate import Gate, is_preflight
@@ -91,8 +91,7 @@ class JWTGuardMiddleware:
 
 
 class _Starting:
-    """`start_response` for the app: notes whether an answer has begun, and marks one to a request that got tokens as not to
-    be stored (RFC 6749 section 5.1)."""
+    """`start_response` for the app: notes whether an answer has begun, and gives it the headers that are wanted on it."""
 
     __slots__ = ("_environ", "_start_response", "begun", "headers")
 
@@ -105,9 +104,8 @@ class _Starting:
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         self.begun = True
         self.headers = headers
-        if NO_STORE in self._environ:
-            headers = [header for header in headers if header[0].lower() != "cache-control"]
-            headers.append(("Cache-Control", "no-store"))
+        if WANTED in self._environ:
+            headers = self._environ[WANTED].on(headers)
         if exc_info is None:
             return self._start_response(status, headers)
         return self._start_response(status, headers, exc_info)

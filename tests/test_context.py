@@ -14,12 +14,15 @@ from jwtguard.context import (
     IDENTITY,
     LONGEST_ADDRESS,
     LONGEST_NAME,
-    NO_STORE,
     REQUEST,
+    WANTED,
+    SetCookie,
+    Wanted,
     current_device,
     current_identity,
     device_name,
     forbid_storing,
+    set_cookie,
     set_identity,
 )
 from jwtguard.model import ANONYMOUS, Device, Identity
@@ -50,6 +53,7 @@ def test_outside_of_any_request_nobody_is_there_and_nothing_is_kept() -> None:
     assert current_device() == Device()
     set_identity(ALICE)
     forbid_storing()
+    set_cookie(SetCookie("a", "1", "/", 60))
     assert current_identity() is ANONYMOUS
 
 
@@ -66,10 +70,45 @@ def test_what_is_no_identity_is_nobody(fake: object) -> None:
     assert within({IDENTITY: fake}, current_identity) is ANONYMOUS
 
 
-def test_an_answer_with_tokens_is_not_to_be_stored() -> None:
+# -- headers of the response -----------------------------------------------------------------------------------------------
+
+
+def wanted_after(*calls: Callable[[], object]) -> Wanted:
     request: dict[str, Any] = {}
-    within(request, forbid_storing)
-    assert request == {NO_STORE: True}
+    for call in calls:
+        within(request, call)
+    found = request.pop(WANTED)
+    assert isinstance(found, Wanted)
+    assert request == {}
+    return found
+
+
+def test_an_answer_with_tokens_is_not_to_be_stored() -> None:
+    wanted = wanted_after(forbid_storing, forbid_storing)
+    assert wanted.on([]) == [("Cache-Control", "no-store")]
+    assert wanted.on([("cache-control", "public"), ("ETag", "1"), ("CACHE-CONTROL", "max-age=60")]) == [
+        ("ETag", "1"),
+        ("Cache-Control", "no-store"),
+    ]
+
+
+def test_c63_a_cookie_has_all_its_guards() -> None:
+    cookie = SetCookie("__Host-a", "x.y", "/", 60)
+    assert cookie.header == "__Host-a=x.y; Max-Age=60; Path=/; Secure; HttpOnly; SameSite=Lax"
+
+
+def test_of_several_cookies_by_one_name_the_last_counts() -> None:
+    first, second, other = SetCookie("a", "1", "/", 60), SetCookie("a", "2", "/", 60), SetCookie("b", "3", "/", 60)
+    wanted = wanted_after(lambda: set_cookie(first), lambda: set_cookie(other), lambda: set_cookie(second))
+    assert wanted.on([]) == [("Set-Cookie", second.header), ("Set-Cookie", other.header)]
+
+
+def test_the_cookies_of_an_app_stay_and_nothing_is_put_on_twice() -> None:
+    wanted = wanted_after(forbid_storing, lambda: set_cookie(SetCookie("a", "1", "/", 60)))
+    own = [("Set-Cookie", "aa=1"), ("set-cookie", "b=a=1"), ("Set-Cookie", "A=1")]
+    once = wanted.on([*own, ("SET-COOKIE", "a=another")])
+    assert once == [*own, ("Cache-Control", "no-store"), ("Set-Cookie", wanted.cookies["a"].header)]
+    assert wanted.on(once) == once
 
 
 # -- device ----------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from documents import MINUTE
 from rig import DOWN, Rig, always, claims_of, request
 
-from jwtguard.context import NO_STORE
+from jwtguard.context import WANTED
 from jwtguard.document import document_key
 from jwtguard.errors import (
     LimitReached,
@@ -117,7 +117,7 @@ def test_a_pair_of_tokens(rig: Rig) -> None:
     access, refresh = claims_of(pair.access_token), claims_of(pair.refresh_token)
     assert (access["iat"], access["exp"], access["scope"], access["team"]) == (now, now + 1800, "read", "blue")
     assert (refresh["iat"], refresh["exp"], refresh["claims"]) == (now, now + 30 * 86_400, {"team": "blue"})
-    assert environ[NO_STORE] is True
+    assert environ[WANTED].headers == {"Cache-Control": "no-store"}
     (session,) = rig.do(rig.operations.sessions("alice"))
     assert (session.device, session.scopes) == (Device("curl", None, "203.0.113.9"), ("read",))
     assert rig.events == [("opened", "alice")]
