@@ -11,6 +11,7 @@ browsers can't set headers there; the app never sees the token.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
 
@@ -19,8 +20,9 @@ from .context import IDENTITY, REQUEST, begin, forget
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
 from .exchange import SUBPROTOCOL, Exchange, Receive, Scope, Send
-from .gate import Gate, is_preflight
+from .gate import Gate
 from .guard import AsyncGuard
+from .head import RequestHead
 from .inputs import takes
 from .model import ANONYMOUS, Identity
 
@@ -128,13 +130,8 @@ class JWTGuardMiddleware:
         return self.endpoints.find(scope["method"], path_of(scope, self._own_root))
 
     async def _admit(self, scope: Scope, authorization: list[bytes]) -> Identity:
-        method = method_of(scope)
-        if not authorization and method == "OPTIONS":
-            headers = {name.decode("latin-1").upper().replace("-", "_"): value for name, value in scope["headers"]}
-            if is_preflight(method, lambda name: headers[name].decode("latin-1") if name in headers else None):
-                return ANONYMOUS
-        live = scope["type"] == "websocket"
-        return await self._guard.perform(self._gate.admit(method, path_of(scope, self._own_root), authorization, live=live))
+        head = head_of(scope, authorization, self._own_root)
+        return await self._guard.perform(self._gate.admit(head))
 
     async def refuse(self, error: JWTGuardError, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an error. An integration lets it out instead, to where the app handles errors."""
@@ -152,7 +149,8 @@ class JWTGuardMiddleware:
         """The answer to a request for an endpoint."""
         endpoint, session_id = found
         try:
-            request = await _endpoint_request(endpoint, session_id, authorization, scope, receive)
+            head = head_of(scope, authorization, self._own_root)
+            request = await _endpoint_request(endpoint, session_id, head, scope, receive)
         except RequestInvalid as error:
             return self.endpoints.refuse(error, endpoint)
         return await self._guard.complete(self.endpoints.answer(endpoint, request))
@@ -222,6 +220,23 @@ def path_of(scope: Scope, own_root: str = "") -> str:
     return "" if root in path else path
 
 
+def head_of(scope: Scope, authorization: list[bytes], own_root: str) -> RequestHead:
+    """The head of a request, whose Authorization values have been taken."""
+    path = path_of(scope, own_root)
+    return RequestHead(method_of(scope), path, authorization, partial(_header, scope), scope["type"] == "websocket")
+
+
+def _header(scope: Scope, name: str) -> str | None:
+    """The value of a header, by its name in upper case with underscores. HTTP/2 splits cookies (RFC 9113 section 8.2.3)."""
+    size, wanted = len(name), name.encode()
+    values = [
+        value.decode("latin-1")
+        for other, value in scope["headers"]
+        if len(other) == size and other.upper().replace(b"-", b"_") == wanted
+    ]
+    return ("; " if name == "COOKIE" else ", ").join(values) if values else None
+
+
 def take_authorization(scope: Scope) -> list[bytes]:
     """The request's Authorization values; what is forged is removed from its headers on the way."""
     found: list[bytes] = []
@@ -258,7 +273,7 @@ def _token_of_subprotocol(scope: Scope, exchange: Exchange) -> list[bytes]:
 
 
 async def _endpoint_request(
-    endpoint: Endpoint, session_id: str, authorization: list[bytes], scope: Scope, receive: Receive
+    endpoint: Endpoint, session_id: str, head: RequestHead, scope: Scope, receive: Receive
 ) -> EndpointRequest:
     from starlette.requests import ClientDisconnect, Request
 
@@ -273,7 +288,7 @@ async def _endpoint_request(
     except ClientDisconnect as error:
         raise RequestInvalid("the body can't be read") from error
     return EndpointRequest(
-        authorization=authorization,
+        head=head,
         query=scope.get("query_string", b"").decode("latin-1"),
         content_type=request.headers.get("content-type", ""),
         body=bytes(body),

@@ -12,7 +12,7 @@ Exactly these method and path pairs are served:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -22,6 +22,7 @@ from .core import Core
 from .errors import ConfigError, JWTGuardError, RequestInvalid, SessionNotFound, TokenInvalid, TokenMissing
 from .flow import Flow
 from .gate import Gate
+from .head import RequestHead
 from .model import Identity
 
 __all__ = ["MAX_BODY", "Endpoint", "EndpointRequest", "Endpoints"]
@@ -33,7 +34,7 @@ MAX_BODY: Final = 16 * 1024
 class EndpointRequest(NamedTuple):
     """What an endpoint needs of a request. `session_id` is the last segment of the path, where it has one."""
 
-    authorization: Sequence[bytes]
+    head: RequestHead
     query: str = ""
     content_type: str = ""
     body: bytes = b""
@@ -162,7 +163,7 @@ class Endpoints:
         try:
             caller = yield from self._caller(request)
         except TokenInvalid:
-            ticket = self._gate.token_of(request.authorization) or b""
+            ticket = self._gate.token_of(request.head) or b""
             ended = yield from self._operations.end_with_ticket(ticket, request.session_id)
         else:
             ended = yield from self._operations.revoke(caller.subject, request.session_id)
@@ -172,7 +173,7 @@ class Endpoints:
 
     def _caller(self, request: EndpointRequest) -> Flow[Identity]:
         """Who asks. Never by a stale answer: these requests are about what is active."""
-        identity = yield from self._gate.identify(request.authorization)
+        identity = yield from self._gate.identify(request.head)
         if not identity.is_authenticated:
             raise TokenMissing
         set_identity(identity)

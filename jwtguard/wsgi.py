@@ -16,8 +16,9 @@ from .answers import Answer
 from .context import IDENTITY, REQUEST, WANTED
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid, SessionEnded, StoreUnavailable
-from .gate import Gate, is_preflight
+from .gate import Gate
 from .guard import Guard
+from .head import RequestHead
 from .inputs import takes
 from .live import Tenure
 from .model import ANONYMOUS, Identity
@@ -218,21 +219,23 @@ def is_whole(body: Iterable[bytes], environ: Environ, identity: Identity) -> boo
 def admit(guard: Guard, gate: Gate, environ: Environ) -> Identity:
     """The identity of a request that may pass. Raises what `Gate.admit` raises."""
     authorization = environ.get("HTTP_AUTHORIZATION")
-    method = environ["REQUEST_METHOD"]
-    if authorization is None:
-        if is_preflight(method, partial(_header, environ)):
-            return ANONYMOUS
-        return guard.perform(gate.admit(method, path_of(environ), ()))
-    value = authorization.encode("latin-1", "replace")
-    identity = gate.recall(value)
+    identity = None if authorization is None else gate.recall(authorization.encode("latin-1", "replace"))
     if identity is None:
-        return guard.perform(gate.admit(method, path_of(environ), (value,)))
+        return guard.perform(gate.admit(head_of(environ)))
     if gate.has_scope_rules:
-        gate.check_rules(identity, method, path_of(environ))
+        gate.check_rules(identity, environ["REQUEST_METHOD"], path_of(environ))
     return identity
 
 
-def _header(environ: Environ, name: str) -> str | None:
+def head_of(environ: Environ) -> RequestHead:
+    """The head of a request. Several Authorization fields come as one value, joined."""
+    value = environ.get("HTTP_AUTHORIZATION")
+    authorization = () if value is None else (value.encode("latin-1", "replace"),)
+    return RequestHead(environ["REQUEST_METHOD"], path_of(environ), authorization, partial(header_of, environ))
+
+
+def header_of(environ: Environ, name: str) -> str | None:
+    """The value of a header, by its name in upper case with underscores; None where there is none."""
     value: str | None = environ.get(name if name in _NOT_PREFIXED else f"HTTP_{name}")
     return value
 
@@ -289,9 +292,8 @@ def path_of(environ: Environ) -> str:
 
 
 def _endpoint_request(endpoint: Endpoint, session_id: str, environ: Environ, request: Request | None) -> EndpointRequest:
-    authorization = environ.get("HTTP_AUTHORIZATION")
     return EndpointRequest(
-        authorization=() if authorization is None else (authorization.encode("latin-1", "replace"),),
+        head=head_of(environ),
         query=environ.get("QUERY_STRING", ""),
         content_type=environ.get("CONTENT_TYPE", ""),
         body=_body(environ, request) if endpoint.reads_body else b"",
