@@ -75,11 +75,12 @@ def _described(endpoint: Endpoint) -> dict[str, Any]:
     return found | ({"parameters": _PARAMETERS[endpoint.name]} if endpoint.name in _PARAMETERS else {})
 
 
-def current_identity(connection: HTTPConnection) -> Identity:
+async def current_identity(connection: HTTPConnection) -> Identity:
     """The identity of this request; the anonymous one where no token is needed and none came.
 
     Raises ConfigError where no guard stands before the app: nobody was asked for a token.
     """
+    # It awaits nothing, and neither does what `require` gives: FastAPI would send a plain function to a thread each time.
     identity = connection.scope.get(IDENTITY)
     if not isinstance(identity, Identity):
         raise ConfigError("this app is not guarded, so a request has no identity: call install(app, guard)")
@@ -93,7 +94,7 @@ CurrentIdentity = Annotated[Identity, Depends(current_identity)]
 def require(*scopes: str) -> Any:
     """A dependency that asks for an authenticated request with all of these scopes: 401 or 403 otherwise."""
 
-    def check(identity: CurrentIdentity) -> None:
+    async def check(identity: CurrentIdentity) -> None:
         if not identity.is_authenticated:
             raise TokenMissing
         check_scopes(identity, scopes)

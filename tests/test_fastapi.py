@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -170,6 +171,12 @@ def test_dependencies_can_be_overridden_in_tests() -> None:
     client = TestClient(app)
     assert client.get("/me").json() == {"sub": "carol"}
     assert client.get("/admin").json() == "admin"
+
+
+def test_dependencies_are_not_sent_to_threads() -> None:
+    """FastAPI calls a plain function in a thread, which takes longer than all else that the guard does."""
+    assert inspect.iscoroutinefunction(current_identity)
+    assert inspect.iscoroutinefunction(require("admin").dependency)
 
 
 def test_without_the_guard_nobody_is_let_in() -> None:
