@@ -14,21 +14,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Report", "options", "percentile", "server_version"]
+__all__ = ["Report", "options", "parser", "percentile", "server_version"]
 
 
 def options(about: str, **counts: int) -> argparse.Namespace:
     """The options of a benchmark. `counts`: more options, each with its default; with --quick it is a tenth of that."""
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    parser.add_argument("--json", type=Path, help="where to write the figures, as JSON")
+    found = parser(about)
     for name in counts:
-        parser.add_argument(f"--{name}", type=int)
-    given = parser.parse_args()
+        found.add_argument(f"--{name}", type=int)
+    given = found.parse_args()
     for name, default in counts.items():
         if getattr(given, name) is None:
             setattr(given, name, max(1, default // 10) if given.quick else default)
     return given
+
+
+def parser(about: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    found = argparse.ArgumentParser(description=about)
+    found.add_argument("--quick", action="store_true", help="a tenth of everything")
+    found.add_argument("--json", type=Path, help="where to write the figures, as JSON")
+    return found
 
 
 def percentile(values: Sequence[float], share: float) -> float:
