@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._world import MovableClock, User, World
+
 if TYPE_CHECKING:
     from ._contract import StoreContract
 
-__all__ = ["FakeClock", "StoreContract"]
+__all__ = ["FakeClock", "MovableClock", "StoreContract", "User", "World"]
 
 
 class FakeClock:

@@ -50,7 +50,7 @@ FLOORS = (
     ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),
     ("asgi", "exchange", "wsgi"),
     ("fastapi", "flask", "starlette"),
-    ("_contract", "_contract_kit", "_contract_push", "testing"),
+    ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),
     ("",),  # jwtguard itself
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -95,7 +95,7 @@ class MemoryStore:
             self._subscribers = [kept for kept in self._subscribers if kept() not in (None, ended)]
             self._subscribers.append(subscriber)
 
-    def _report(self, key: bytes) -> None:
+    def _report(self, key: bytes | None) -> None:
         for subscriber in self._subscribers:
             if (ended := subscriber()) is not None:
                 ended(key)
