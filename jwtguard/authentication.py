@@ -20,6 +20,7 @@ from .errors import (
     SessionRevoked,
     SessionUnknown,
     StoreUnavailable,
+    TokenInvalid,
     TokenSuperseded,
 )
 from .flow import Flow
@@ -27,7 +28,7 @@ from .model import Identity, read_only
 from .policy import Active, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
 from .recall import Entry, Lease, digest_of
 from .registry import Registry
-from .tokens import Access, Tokens, text_of_id, token_id_text
+from .tokens import Access, Tokens
 from .transitions import adopt, touch
 
 __all__ = ["ENDED", "Authenticator", "Tell"]
@@ -78,6 +79,8 @@ class Authenticator:
 
         Raises an AuthError, or StoreUnavailable.
         """
+        if len(token) > self._tokens.max_token:  # before anything is made of it, its digest too
+            raise TokenInvalid
         good = self._registry.recall(token)
         if good is not None:
             return good.identity
@@ -130,8 +133,8 @@ class Authenticator:
     def _identity(self, access: Access, scopes: tuple[str, ...]) -> Identity:
         return Identity(
             subject=access.subject,
-            session_id=text_of_id(access.session_id),
-            token_id=token_id_text(access.session_id, access.generation),
+            session_id=access.claims["sid"],
+            token_id=access.claims["jti"],
             scopes=scopes,
             issuer=self._tokens.issuer,
             expires_at=int(access.expires_at),
@@ -192,8 +195,9 @@ class Authenticator:
     def _on_lease(self, entry: Entry, lease: Lease, verdict: Active, asked_at: float) -> Entry:
         """The entry on its new lease. Its scopes are those of the token that the session still has. What remains is counted
         from when it was asked for, before the verdict, so that no delay in between makes it last too long."""
-        allowed = verdict.session.scopes
-        scopes = tuple(scope for scope in entry.access.scopes if scope in allowed)
+        scopes, allowed = entry.access.scopes, verdict.session.scopes
+        if scopes != allowed:
+            scopes = tuple(scope for scope in scopes if scope in allowed)
         identity = entry.identity if scopes == entry.identity.scopes else self._identity(entry.access, scopes)
         return entry.admitted(lease, identity, asked_at + verdict.remaining / 1000)
 

@@ -89,7 +89,7 @@ class Core:
         self.rules = Rules(settings.public, settings.rules)
         policy = _policy(settings)
         patience = patience_of(settings)
-        tokens = _tokens(settings, keys, clock)
+        self.tokens = _tokens(settings, keys, clock)
         self.registry = _registry(settings, store, clock, hooks, patience)
         committer = Committer(
             self.registry,
@@ -99,7 +99,7 @@ class Core:
             health=Health("be written", hooks.tell, clock.monotonic),
         )
         self.authenticator = Authenticator(
-            tokens=tokens,
+            tokens=self.tokens,
             registry=self.registry,
             committer=committer,
             policy=policy,
@@ -113,7 +113,7 @@ class Core:
         )
         self.registry.on_ending = self.live.ended
         self.operations = Operations(
-            tokens=tokens,
+            tokens=self.tokens,
             registry=self.registry,
             committer=committer,
             policy=policy,

@@ -11,8 +11,9 @@ from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
+from .jws import DEEPEST, is_too_deep
 from .model import Device, Identity
-from .tokens import DEEPEST, RESERVED_CLAIMS, is_subject, is_too_deep
+from .tokens import RESERVED_CLAIMS, is_subject
 
 __all__ = [
     "checked_claims",

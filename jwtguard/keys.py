@@ -1,4 +1,8 @@
-"""The keys that sign and verify. A key has one algorithm, never taken from a token (RFC 8725 section 3.1)."""
+"""The keys that sign and verify. A key has one algorithm, never taken from a token (RFC 8725 section 3.1).
+
+The only module that uses PyJWT: its algorithms make and check the signatures, and its checks of a key are made once, when
+the key is put into a ring.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,23 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import InvalidKeyError
+
 from .errors import ConfigError
 
 __all__ = ["SHORTEST_SECRET", "Key", "Keyring"]
 
 SHORTEST_SECRET: Final = MappingProxyType({"HS256": 32, "HS384": 48, "HS512": 64})
 """The algorithms that a key may have, and how long its secret is at least (RFC 7518 section 3.2), in bytes."""
+
+_ALGORITHMS: Final = MappingProxyType(
+    {
+        "HS256": HMACAlgorithm(HMACAlgorithm.SHA256),
+        "HS384": HMACAlgorithm(HMACAlgorithm.SHA384),
+        "HS512": HMACAlgorithm(HMACAlgorithm.SHA512),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,19 @@ class Key:
     id: str
     algorithm: str
     secret: bytes = field(repr=False)
+
+    @property
+    def signature_bytes(self) -> int:
+        """How long each of its signatures is."""
+        return SHORTEST_SECRET[self.algorithm]  # as long as the hash: RFC 7518 section 3.2
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over a message."""
+        return _ALGORITHMS[self.algorithm].sign(message, self.secret)
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        """Whether this is the signature over a message."""
+        return _ALGORITHMS[self.algorithm].verify(message, self.secret, signature)
 
 
 class Keyring:
@@ -64,6 +92,10 @@ def _check(key: Key) -> None:
         raise ConfigError(f"the algorithm is {key.algorithm!r}: expected one of {', '.join(SHORTEST_SECRET)}")
     if len(key.secret) < shortest:
         raise ConfigError(f"a secret is {len(key.secret)} bytes long: {key.algorithm} needs at least {shortest}")
+    try:
+        _ALGORITHMS[key.algorithm].prepare_key(key.secret)
+    except InvalidKeyError:
+        raise ConfigError("a secret looks like a public key, a certificate or a JWK: expected random bytes") from None
 
 
 def _key_id(secret: bytes) -> str:

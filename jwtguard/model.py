@@ -9,13 +9,15 @@ from typing import Any, Final, Literal
 
 __all__ = ["ANONYMOUS", "Coherence", "Device", "Event", "Identity", "Session", "TokenPair", "read_only"]
 
+_HOLDERS: Final = frozenset({dict, list})
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def read_only(value: Any) -> Any:
     """A deeply immutable view of JSON data (mapping proxies and tuples): all requests with a token share one Identity."""
     if isinstance(value, dict):
-        return MappingProxyType({name: read_only(member) for name, member in value.items()})
+        members = {name: read_only(one) if type(one) in _HOLDERS else one for name, one in value.items()}
+        return MappingProxyType(members)
     return tuple(map(read_only, value)) if isinstance(value, list) else value
 
 

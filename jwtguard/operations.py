@@ -13,8 +13,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from msgspec.structs import replace as replace_fields
-
 from .authentication import ENDED, Tell
 from .clock import Clock
 from .commits import Committer
@@ -34,7 +32,7 @@ from .inputs import (
 from .model import Device, Identity, Session, TokenPair
 from .policy import Ended, Moment, Policy, Superseded, active_sessions, reason_inactive
 from .registry import Registry
-from .tokens import CLOCK_SKEW, ID_BYTES, MAX_NUMERIC_DATE, Refresh, Tokens, id_of_text, text_of_id, token_bytes
+from .tokens import CLOCK_SKEW, ID_BYTES, Refresh, Tokens, id_of_text, text_of_id, token_bytes
 from .transitions import (
     FIRST_GENERATION,
     Denied,
@@ -115,7 +113,7 @@ class Operations:
         allowed = checked_limit(limit, MAX_SESSIONS) or self._policy.max_sessions
         proved_at = milliseconds(authenticated_at)
         custom = yield from self._claims(user, checked_claims(claims or {}))
-        self._check_that_it_fits(user, session, custom)
+        self._tokens.check_that_they_fit(user, session.scopes, custom.current, custom.from_login)
         opening = partial(
             open_session,
             session=session,
@@ -171,7 +169,7 @@ class Operations:
         asked = self._tokens.read_refresh(token_bytes(refresh_token))
         custom = yield from self._claims(asked.subject, asked.claims)
         if self._claims_loader is not None:  # else they are those of the login, which did fit
-            self._check_that_it_fits(asked.subject, self._new_session((), Device()), custom)
+            self._tokens.check_that_they_fit(asked.subject, (), custom.current, custom.from_login)
         known = checked_device(device) or current_device()
         rotating = partial(
             rotate,
@@ -239,12 +237,6 @@ class Operations:
         now = int(self._clock.time())
         in_grace = now - issued_at <= self._policy.rotation_grace // 1000
         return max(0, expires_at - (issued_at if in_grace else now))
-
-    def _check_that_it_fits(self, user: str, session: SessionRecord, custom: _Claims) -> None:
-        """Mint once for nothing, so that a token too long is refused before its session exists. Raises ValueError."""
-        late = MAX_NUMERIC_DATE * 1000
-        longest = replace_fields(session, generation=999_999_999, rotated_at=late, expires_at=late, opened_at=late)
-        self._pair(user, longest, custom)
 
     # -- endings and listing -----------------------------------------------------------------------------------------------
 

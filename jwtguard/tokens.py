@@ -1,29 +1,19 @@
-"""Minting and reading jwtguard's own tokens. The only module that uses PyJWT.
+"""Minting and reading jwtguard's own tokens: the claims of each kind, on top of `jws`, which has the signature.
 
-PyJWT makes and checks the signature. Around it stands a stricter reader, since PyJWT accepts what a verifier should refuse
-(text that is not canonical base64url, duplicate names, other encodings than UTF-8, dates that are not numbers):
-
-- Before any decoding: at most `max_token` bytes, three segments of base64url characters, and nothing else.
-- The header names a key that we have, just that key's algorithm, the expected `typ`, and nothing that changes the meaning
-  of the rest (`crit`, `b64`, `zip` and what would bring a key along are refused). No payload is read before the signature
-  holds.
-- The payload is a JSON object in UTF-8 without duplicate names; every claim that we rely on is there, of its own type, and
-  in range; `iss` and `aud` are exactly ours.
+- Every claim that we rely on is there, of its own type, and in range; `iss` and `aud` are exactly ours.
 - Each kind of token has its own `typ` and is never taken for another kind (RFC 8725 section 3.12).
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
-
-import jwt
+from typing import Any, Final, NamedTuple, TypeVar
 
 from .clock import Clock
 from .errors import AuthError, RefreshExpired, RefreshInvalid, TokenExpired, TokenInvalid
+from .jws import Reader, Refused, from_base64url, length, refuse, to_base64url, write
 from .keys import Keyring
 
 __all__ = ["RESERVED_CLAIMS", "Access", "Refresh", "Ticket", "Tokens", "token_bytes"]
@@ -35,18 +25,21 @@ CLOCK_SKEW: Final = 30
 MAX_NUMERIC_DATE: Final = 253_402_300_799
 """The last second of the year 9999: no honest date is beyond it."""
 TICKET_TTL: Final = 300
-DEEPEST: Final = 64
-"""Levels of objects and arrays in a token's payload, at most."""
 ID_BYTES: Final = 16
+_LONGEST_ID: Final = (bytes(ID_BYTES), 999_999_999)
+_ID_LENGTH: Final = 22
+"""Characters of a session id as text."""
 
-_TOKEN = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_TOKEN_ID = re.compile(r"([A-Za-z0-9_-]{22})\.([1-9][0-9]{0,8})")
-_HEADER_NAMES: Final = frozenset({"alg", "kid", "typ"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_TOKEN_ID = re.compile(r"([A-Za-z0-9_-]{21}[AQgw])\.([1-9][0-9]{0,8})")  # 16 bytes as base64url: the last two bits are zero
 
 RESERVED_CLAIMS: Final = frozenset(
     {"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "scope", "cnf", "act", "client_id", "auth_time"}
 )
 """Claims that are jwtguard's to set, or that a standard gives a meaning which an app must not fake."""
+
+
+_encoder: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 class Kind(NamedTuple):
@@ -89,10 +82,6 @@ class Ticket(NamedTuple):
     listing: str
 
 
-class _Refused(Exception):
-    """A check failed. The message names the check, for a debugger only: no client and no log sees it."""
-
-
 class Tokens:
     """Mints and reads the tokens of one issuer and audience.
 
@@ -115,10 +104,10 @@ class Tokens:
         self.issuer = issuer
         self._audience = audience
         self._leeway = leeway
-        self._max_token = max_token
+        self.max_token = max_token
         self._longest = longest
         self._clock = clock
-        self._jws = jwt.PyJWS()
+        self._reader = Reader(keyring, max_token)
 
     # -- minting -----------------------------------------------------------------------------------------------------------
 
@@ -137,8 +126,8 @@ class Tokens:
 
         `token_id` is the session's id and generation. The same arguments give the same bytes.
         """
-        times = {"iat": issued_at, "exp": expires_at, "sid": text_of_id(token_id[0]), "scope": " ".join(scopes)}
-        return self._mint(ACCESS, key_id, subject, {**times, "jti": token_id_text(*token_id), **claims})
+        own = _access_claims(token_id, issued_at, expires_at, scopes, claims)
+        return self._mint(ACCESS, key_id, subject, own)
 
     def mint_refresh(
         self,
@@ -151,8 +140,7 @@ class Tokens:
         claims: Mapping[str, Any],
     ) -> str:
         """A refresh token, which carries the custom claims from one access token to the next."""
-        own = {"iat": issued_at, "exp": expires_at, "jti": token_id_text(*token_id), "claims": dict(claims)}
-        return self._mint(REFRESH, key_id, subject, own)
+        return self._mint(REFRESH, key_id, subject, _refresh_claims(token_id, issued_at, expires_at, claims))
 
     def mint_ticket(self, subject: str, listing: str) -> str:
         """A ticket that lets this user end one of the listed sessions, within five minutes."""
@@ -160,18 +148,33 @@ class Tokens:
         own = {"iat": now, "exp": now + TICKET_TTL, "listing": listing}
         return self._mint(TICKET, self.keyring.signing.id, subject, own)
 
-    def _mint(self, kind: Kind, key_id: str, subject: str, claims: dict[str, Any]) -> str:
-        key = self.keyring.key_for_reissue(key_id)
-        payload = {"iss": self.issuer, "aud": self._audience, "sub": subject, **claims}
-        text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        headers = {"typ": kind.typ, "kid": key.id}
-        token = self._jws.encode(text.encode(), key.secret, algorithm=key.algorithm, headers=headers)
-        if len(token) > self._max_token:
+    def check_that_they_fit(
+        self, subject: str, scopes: tuple[str, ...], claims: Mapping[str, Any], carried: Mapping[str, Any]
+    ) -> None:
+        """That the tokens of a session will never be too long, before there is one. Raises ValueError.
+
+        `claims` are the access token's, `carried` those that the refresh token carries. Nothing is signed for it.
+        """
+        late, key = MAX_NUMERIC_DATE, self.keyring.signing
+        access = _access_claims(_LONGEST_ID, late, late, scopes, claims)
+        refresh = _refresh_claims(_LONGEST_ID, late, late, carried)
+        for kind, own in ((ACCESS, access), (REFRESH, refresh)):
+            self._check_length(length(self._payload(subject, own), key, kind.typ))
+
+    def _mint(self, kind: Kind, key_id: str, subject: str, own: dict[str, Any]) -> str:
+        token = write(self._payload(subject, own), self.keyring.key_for_reissue(key_id), kind.typ)
+        self._check_length(len(token))
+        return token.decode()
+
+    def _payload(self, subject: str, own: dict[str, Any]) -> bytes:
+        return _encoder.encode({"iss": self.issuer, "aud": self._audience, "sub": subject, **own}).encode()
+
+    def _check_length(self, found: int) -> None:
+        if found > self.max_token:
             raise ValueError(
-                f"the token would be {len(token)} bytes long, and JWTGUARD_MAX_TOKEN allows {self._max_token}: "
+                f"the token would be {found} bytes long, and JWTGUARD_MAX_TOKEN allows {self.max_token}: "
                 "use fewer or shorter claims and scopes"
             )
-        return token
 
     # -- reading -----------------------------------------------------------------------------------------------------------
 
@@ -201,23 +204,13 @@ class Tokens:
             claims = self._verified_claims(kind, token)
             expires_at = self._check_times(claims, TICKET_TTL if kind is TICKET else self._longest)
             return shape(claims), expires_at
-        except (_Refused, jwt.PyJWTError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             return None
 
     def _verified_claims(self, kind: Kind, token: bytes) -> dict[str, Any]:
-        if len(token) > self._max_token or _TOKEN.fullmatch(token) is None:
-            _refuse("form")
-        header_text, payload_text, signature_text = token.split(b".")
-        header = _json_object(_from_base64url(header_text))
-        key = self.keyring.find(header.get("kid"), header.get("alg"))
-        if key is None or not header.keys() <= _HEADER_NAMES or not _is_type(header.get("typ"), kind.typ):
-            _refuse("header")
-        payload = _from_base64url(payload_text)
-        _from_base64url(signature_text)
-        self._jws.decode_complete(token, key.secret, algorithms=[key.algorithm])
-        claims = _json_object(payload)
+        claims = self._reader.read(token, kind.typ)
         if claims.get("iss") != self.issuer or not _names(claims.get("aud"), self._audience):
-            _refuse("issuer or audience")
+            refuse("issuer or audience")
         return claims
 
     def _check_times(self, claims: dict[str, Any], longest: float) -> int | float:
@@ -226,7 +219,7 @@ class Tokens:
         expires_at, issued_at = _date(claims.get("exp")), _date(claims.get("iat"))
         not_before = _date(claims.get("nbf", issued_at))
         if max(issued_at, not_before) > now + CLOCK_SKEW or expires_at - issued_at > longest:
-            _refuse("dates")
+            refuse("dates")
         return expires_at
 
 
@@ -239,14 +232,14 @@ def token_bytes(token: str | bytes) -> bytes:
 
 def text_of_id(session_id: bytes) -> str:
     """A session id as text: 22 characters of base64url."""
-    return base64.urlsafe_b64encode(session_id)[:-2].decode()
+    return to_base64url(session_id).decode()
 
 
 def id_of_text(text: str) -> bytes | None:
     """The session id that `text_of_id` wrote; None if it is anything else."""
     try:
         return _token_id(text + ".1")[0]
-    except _Refused:
+    except Refused:
         return None
 
 
@@ -260,13 +253,26 @@ def read_token_id(text: str) -> tuple[bytes, int]:
     return _token_id(text)
 
 
-# -- what each kind must hold ----------------------------------------------------------------------------------------------
+# -- what each kind holds ----------------------------------------------------------------------------------------------
+
+
+def _access_claims(
+    token_id: tuple[bytes, int], issued_at: int, expires_at: int, scopes: tuple[str, ...], claims: Mapping[str, Any]
+) -> dict[str, Any]:
+    times = {"iat": issued_at, "exp": expires_at, "sid": text_of_id(token_id[0]), "scope": " ".join(scopes)}
+    return {**times, "jti": token_id_text(*token_id), **claims}
+
+
+def _refresh_claims(
+    token_id: tuple[bytes, int], issued_at: int, expires_at: int, claims: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {"iat": issued_at, "exp": expires_at, "jti": token_id_text(*token_id), "claims": dict(claims)}
 
 
 def _access(claims: dict[str, Any]) -> Access:
     session_id, generation = _token_id(claims.get("jti"))
-    if claims.get("sid") != text_of_id(session_id):
-        _refuse("sid")
+    if claims.get("sid") != claims["jti"][:_ID_LENGTH]:
+        refuse("sid")
     scopes = tuple(_text(claims.get("scope")).split())
     return Access(_subject(claims), session_id, generation, scopes, claims["exp"], claims)
 
@@ -274,7 +280,7 @@ def _access(claims: dict[str, Any]) -> Access:
 def _refresh(claims: dict[str, Any]) -> Refresh:
     custom = claims.get("claims")
     if not isinstance(custom, dict):
-        _refuse("claims")
+        refuse("claims")
     return Refresh(_subject(claims), *_token_id(claims.get("jti")), custom)
 
 
@@ -285,13 +291,13 @@ def _ticket(claims: dict[str, Any]) -> Ticket:
 def _subject(claims: dict[str, Any]) -> str:
     subject = _text(claims.get("sub"))
     if not is_subject(subject):
-        _refuse("sub")
+        refuse("sub")
     return subject
 
 
 def is_subject(text: str) -> bool:
     """Whether this can be a subject: 1 to 255 bytes of UTF-8, no control characters, no surrogates."""
-    if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in text[:256]):
+    if _CONTROL.search(text[:256]):
         return False
     try:
         return 1 <= len(text[:256].encode()) <= 255
@@ -302,54 +308,8 @@ def is_subject(text: str) -> bool:
 def _token_id(text: object) -> tuple[bytes, int]:
     match = _TOKEN_ID.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        _refuse("jti")
-    return _from_base64url(match[1].encode()), int(match[2])
-
-
-# -- strict reading --------------------------------------------------------------------------------------------------------
-
-
-def _refuse(what: str) -> NoReturn:
-    raise _Refused(what)
-
-
-def _from_base64url(text: bytes) -> bytes:
-    """Decode base64url without padding (RFC 7515 section 2); another text for the same bytes is refused."""
-    data = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != text:
-        _refuse("base64url")
-    return data
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    """A JSON object in UTF-8, without duplicate names and without NaN or infinities (RFC 8259, RFC 7515 section 4)."""
-    value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
-    if not isinstance(value, dict) or is_too_deep(value):
-        _refuse("object")
-    return value
-
-
-def is_too_deep(value: Any) -> bool:
-    """Whether JSON data is nested deeper than a token's may be. How much deeper Python can go differs between versions."""
-    level = [value]
-    for _ in range(DEEPEST):
-        members = [holder.values() if isinstance(holder, dict) else holder for holder in level]
-        level = [member for several in members for member in several if isinstance(member, dict | list)]
-        if not level:
-            return False
-    return True
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        _refuse("duplicate names")
-    return found
-
-
-def _is_type(value: object, expected: str) -> bool:
-    """RFC 7515 section 4.1.9: a media type, compared without case; `application/` may be left out."""
-    return isinstance(value, str) and value.lower().removeprefix("application/") == expected
+        refuse("jti")
+    return from_base64url(match[1].encode()), int(match[2])
 
 
 def _names(audience: object, ours: str) -> bool:
@@ -359,14 +319,14 @@ def _names(audience: object, ours: str) -> bool:
     return audience == ours
 
 
-def _date(value: object) -> int | float:
+def _date(value: Any) -> int | float:
     """RFC 7519 section 2, NumericDate: a JSON number. True and "1999999999" are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_NUMERIC_DATE:
-        _refuse("date")
-    return value
+    if type(value) not in (int, float) or not 0 <= value <= MAX_NUMERIC_DATE:
+        refuse("date")
+    return value  # type: ignore[no-any-return]
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        _refuse("text")
+        refuse("text")
     return value

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rig import Rig
 
 from jwtguard.inputs import LONGEST_SCOPES, checked_claims, checked_scopes, checked_subject, milliseconds
-from jwtguard.tokens import DEEPEST, RESERVED_CLAIMS
+from jwtguard.jws import DEEPEST
+from jwtguard.tokens import RESERVED_CLAIMS
 
 # -- subjects --------------------------------------------------------------------------------------------------------------
 

@@ -78,6 +78,21 @@ def test_C06_a_secret_is_as_long_as_its_hash(algorithm: str, size: int) -> None:
             ring(b"l" * size, short, algorithm=algorithm)
 
 
+PUBLIC = """-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+-----END PUBLIC KEY-----
+"""
+
+
+@pytest.mark.parametrize(
+    "secret", [PUBLIC, '{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}']
+)
+def test_C05_a_public_key_is_no_secret(secret: str) -> None:
+    """Else who knows the public key of another issuer could sign as us."""
+    with pytest.raises(ConfigError, match="looks like a public key, a certificate or a JWK"):
+        ring(secret.encode())
+
+
 def test_no_message_and_no_repr_shows_a_secret() -> None:
     with pytest.raises(ConfigError) as caught:
         ring(b"hunter2-hunter2")

@@ -39,6 +39,7 @@ FLOORS = (
         "document",
         "head",
         "inputs",
+        "jws",
         "keys",
         "policy",
         "rules",

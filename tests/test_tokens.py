@@ -96,6 +96,21 @@ def test_a_token_too_long_to_be_read_is_not_minted() -> None:
     assert len(minted(claims={"name": "x" * 5000})) <= 8192
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_how_long_tokens_would_be_is_known_without_signing(algorithm: str) -> None:
+    late, longest, claims = 253_402_300_799, 999_999_999, {"name": "Ålice" * 50}
+    tokens = a_guard(algorithm=algorithm)
+    terms: dict[str, Any] = {"key_id": "", "issued_at": late, "expires_at": late, "claims": claims}
+    access = tokens.mint_access("alice", (SESSION, longest), scopes=("read",), **terms)
+    refresh = tokens.mint_refresh("alice", (SESSION, longest), **terms)
+    for exact in (len(access), len(refresh)):
+        assert len(refresh) < len(access), "so that each of the two is the one that doesn't fit"
+        terms = {"claims": claims, "carried": claims} if exact == len(access) else {"claims": {}, "carried": claims}
+        a_guard(algorithm=algorithm, max_token=exact).check_that_they_fit("alice", ("read",), **terms)
+        with pytest.raises(ValueError, match=f"{exact} bytes long, and JWTGUARD_MAX_TOKEN allows {exact - 1}"):
+            a_guard(algorithm=algorithm, max_token=exact - 1).check_that_they_fit("alice", ("read",), **terms)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
 def test_what_could_not_be_read_is_not_minted(value: object) -> None:
     with pytest.raises(ValueError):
