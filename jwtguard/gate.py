@@ -36,7 +36,7 @@ class Gate:
 
     def __init__(self, core: Core) -> None:
         self._authenticate = core.authenticator.authenticate
-        self._registry = core.registry
+        self._recall = core.registry.table.recall
         self._rules = core.rules
         self._max_token = core.settings.max_token
         self._longest = PREFIX_LENGTH + self._max_token
@@ -45,9 +45,10 @@ class Gate:
 
     def recall(self, authorization: bytes) -> Identity | None:
         """The identity of a request with just this Authorization value, if that is known without waiting."""
-        if len(authorization) > self._longest or authorization[:PREFIX_LENGTH].lower() != b"bearer ":
+        scheme = authorization[:PREFIX_LENGTH]
+        if (scheme != b"Bearer " and scheme.lower() != b"bearer ") or len(authorization) > self._longest:
             return None
-        entry = self._registry.recall(authorization[PREFIX_LENGTH:])
+        entry = self._recall(authorization[PREFIX_LENGTH:])
         return None if entry is None else entry.identity
 
     def admit(self, head: RequestHead) -> Flow[Identity]:

@@ -33,7 +33,7 @@ from .health import Health
 from .model import Coherence
 from .mutex import Mutex
 from .push import ALWAYS, Channel, Epoch
-from .recall import Entry, Lease, RecallTable, digest_of
+from .recall import Entry, Lease, RecallTable
 from .stores.base import Loaded, Pushed
 
 __all__ = ["Registry", "wake"]
@@ -131,18 +131,14 @@ class Registry:
         self._look: Callable[[], None] | None = None
         if self._watch is not None:
             self._look = partial(self._begin_to_look, self._watch)
+        self.table.look = None if self._look is None else self.look
         self.table.clear()
 
     # -- the warm path -----------------------------------------------------------------------------------------------------
 
     def recall(self, token: bytes) -> Entry | None:
         """The entry of a token that is known to be good, without I/O other than the store's own look."""
-        entry = self.table.get(digest_of(token))
-        if entry is None:
-            return None
-        if self._look is not None:
-            self.look()
-        return entry if self.table.is_good(entry) else None
+        return self.table.recall(token)
 
     def look(self) -> None:
         """Have the store report what has ended. If it can't tell, the leases still bound how long anything is relied on."""
@@ -169,6 +165,7 @@ class Registry:
                 look = watch(self.ended)
                 self.ended(None)
                 self._look = look
+                self.table.look = None if look is None else self.look
                 self._began_to_look = True
             look = self._look
         if look is not None:
