@@ -50,7 +50,7 @@ FLOORS = (
     ("commits", "flow", "health", "push", "recall", "registry"),
     ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),
     ("asgi", "exchange", "wsgi"),
-    ("fastapi", "flask", "starlette"),
+    ("fastapi", "flask", "forward", "starlette"),
     ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),
     ("",),  # jwtguard itself
 )

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -183,12 +183,17 @@ class Server:
         return Client(self.url)
 
 
-@contextmanager
-def serving(site: Site, *command: str) -> Iterator[Server]:
+def serving(site: Site, *command: str) -> AbstractContextManager[Server]:
     """A running server. `{port}` in its command becomes a free port."""
+    return serving_by(site, lambda port: [part.format(port=port) for part in command])
+
+
+@contextmanager
+def serving_by(site: Site, command: Callable[[int], Sequence[str]]) -> Iterator[Server]:
+    """A running server, by its command on a free port."""
     for _ in range(5):
         port = free_port()
-        program, *arguments = (part.format(port=port) for part in command)
+        program, *arguments = command(port)
         server = Server([str(BIN / program), *arguments], site.environ(), port)
         try:
             if server.is_ready():
