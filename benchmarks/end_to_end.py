@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from statistics import median, quantiles
 from typing import Final, NamedTuple
 
-from redis_kit import free_port
+from ports import free_port
 
 from .engines import redis_server
 from .environments import pins

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from ports import free_port
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -37,20 +38,6 @@ def until(what: str, happened: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
         time.sleep(0.01)
     return found
-
-
-_given: set[int] = set()
-
-
-def free_port(most: int = 65_535) -> int:
-    """A port that was free just now, and that this process hasn't given away before."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind((LOCAL, 0))
-            port = int(probe.getsockname()[1])
-        if port <= most and port not in _given:
-            _given.add(port)
-            return port
 
 
 class Redis:
@@ -205,7 +192,7 @@ class Cluster:
             "cluster-replica-validity-factor 0",
             "repl-diskless-sync-delay 0",
         )
-        ports = [free_port(55_000) for _ in range(2 * self.MASTERS)]  # the bus is at 10,000 more
+        ports = [free_port() for _ in range(2 * self.MASTERS)]
         self.nodes = [Redis(folder / str(port), *settings, port=port) for port in ports]
 
     @property

@@ -17,7 +17,8 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
-from servers.serving import free_port, until
+from ports import free_port
+from servers.serving import until
 
 from jwtguard.stores import open_store
 from jwtguard.stores.sql import SQLStore

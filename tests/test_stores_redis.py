@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_kit import LOCAL, PATIENCE, Proxy, Redis, certificate, free_port, proxied, running, speaks_tls, until
+from ports import free_port
+from redis_kit import LOCAL, PATIENCE, Proxy, Redis, certificate, proxied, running, speaks_tls, until
 
 from jwtguard._contract_kit import FAR, KEY, Driven, at_once, end, put
 from jwtguard.errors import StoreError
@@ -459,6 +460,22 @@ def test_several_loops_one_after_the_other_and_side_by_side(proxy: Proxy) -> Non
         assert driven.load(KEY).version == version
     assert set(at_once(4, lambda _: driven.load(KEY).version)) == {version}
     until("each loop has closed its connections", lambda: proxy.open == 0)
+
+
+def test_what_is_on_its_way_while_closing_keeps_no_connection(proxy: Proxy) -> None:
+    async def drive() -> None:
+        store = AsyncRedisStore(proxy.url, timeout=PATIENCE)
+        await store.load(KEY)
+        proxy.stuck = True
+        task = asyncio.create_task(store.load(KEY))
+        for _ in range(10):
+            await asyncio.sleep(0)  # it asks
+        await store.close()
+        proxy.stuck = False
+        assert (await task).data is None
+        await asyncio.to_thread(until, "all connections are closed", lambda: proxy.open == 0)
+
+    asyncio.run(drive())
 
 
 def test_close_reaches_loops_that_run_elsewhere(proxy: Proxy) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -33,13 +34,6 @@ def until(what: str, happened: Callable[[], Any]) -> Any:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {PATIENCE:g} s: {what}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port that was free just now; who takes it must be ready to try another."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Site:
