@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sql_kit
 
+from jwtguard._contract_kit import PATIENCE
 from jwtguard.stores import AsyncStore, Store
 from jwtguard.testing import FakeClock, StoreContract
 
@@ -24,7 +25,7 @@ class SQLContract(StoreContract):
         self.server.rows("DELETE FROM jwtguard_documents")
 
     def make_store(self, tmp_path: Path, clock: FakeClock) -> Store | AsyncStore:
-        return self.server.store()
+        return self.server.store(timeout=PATIENCE)
 
 
 class TestPostgreSQL(SQLContract):
@@ -37,7 +38,7 @@ class TestPostgreSQLAwaited(SQLContract):
     pushed = True
 
     def make_store(self, tmp_path: Path, clock: FakeClock) -> AsyncStore:
-        return self.server.store().awaited()
+        return self.server.store(timeout=PATIENCE).awaited()
 
 
 class TestMariaDB(SQLContract):

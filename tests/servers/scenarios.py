@@ -10,7 +10,7 @@ from typing import Any
 from redis.crc import key_slot
 from redis_kit import LOCAL, Cluster, Redis, Sentinels, until
 
-from servers.fleets import Fleet
+from servers.fleets import WORKERS, Fleet
 from servers.load import Load
 
 
@@ -65,13 +65,12 @@ def half_open(fleet: Fleet[Any], load: Load, seconds: float) -> None:
 
 def push_cut(fleet: Fleet[Redis], load: Load, seconds: float) -> None:
     """Only what the guards listen by."""
-    count = listeners(fleet)
-    assert count
+    until("each process listens", lambda: listeners(fleet) == WORKERS)
     fleet.proxy.deafen()
     until("nobody listens", lambda: listeners(fleet) == 0)
     load.lasts(seconds)
     fleet.proxy.deaf = False
-    until("all listen again", lambda: listeners(fleet) == count)
+    until("all listen again", lambda: listeners(fleet) == WORKERS)
     load.more(10)
 
 

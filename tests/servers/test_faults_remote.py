@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from statistics import median
 from typing import Any
 
 import pytest
@@ -64,6 +65,13 @@ def on_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet[Redis]]
         yield fleet
 
 
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet[Redis]]:
+    """The same, where a machine that is busy for a moment is no reason for a 503."""
+    with redis_fleet(tmp_path_factory.mktemp("patient"), store_timeout="5s") as fleet:
+        yield fleet
+
+
 @pytest.mark.parametrize(
     "scenario",
     [scenarios.restarted_with_its_data, scenarios.restarted_empty, scenarios.stopped, scenarios.half_open],
@@ -74,32 +82,32 @@ def test_a_redis_that_is_away(scenario: Scenario, on_redis: Fleet[Redis]) -> Non
     assert report.broken == 0
 
 
-def test_announcements_that_are_cut(on_redis: Fleet[Redis]) -> None:
+def test_announcements_that_are_cut(patient: Fleet[Redis]) -> None:
     """Without them an ending is seen within CACHE_TTL; with them again, everywhere at once."""
-    before = lines(on_redis)
-    report = befalls(on_redis, scenarios.push_cut, 1.5 * TTL)
-    assert report.unavailable == report.broken == 0
-    assert lines(on_redis) - before == {CANT[2]: WORKERS, CAN[2]: WORKERS}
-
     with ExitStack() as stack:
-        workers = [worker for server in on_redis.servers for worker in stack.enter_context(workers_of(server))]
-        began = time.monotonic()
-        for number in range(ENDINGS):
-            end_everywhere(workers, workers[number % WORKERS])
-        assert time.monotonic() - began < TTL, "all of them took less time than the cache's for one"
+        workers = [worker for server in patient.servers for worker in stack.enter_context(workers_of(server))]
+        end_everywhere(workers, workers[0])  # each listens, now that it has been used
+        before = lines(patient)
+        report = befalls(patient, scenarios.push_cut, 1.5 * TTL)
+        assert report.unavailable == report.broken == 0
+        assert lines(patient) - before == {CANT[2]: WORKERS, CAN[2]: WORKERS}
+        took = [end_everywhere(workers, workers[number % WORKERS]) for number in range(ENDINGS)]
+    assert median(took) < TTL / 2, "each would take the cache's time if nothing were announced"
 
 
-def end_everywhere(workers: list[Worker], here: Worker) -> None:
-    """Log in, use the session in each process, end it in one, and wait until all know."""
+def end_everywhere(workers: list[Worker], here: Worker) -> float:
+    """Log in, use the session in each process, end it in one, and wait until all know: how many seconds that takes."""
     pair = here.client.login()
     for worker in workers:
         assert worker.me(pair).status_code == 200
     here.client.logout(pair)
+    ended = time.monotonic()
     until("all refuse it", lambda: all(worker.me(pair).status_code == 401 for worker in workers))
+    return time.monotonic() - ended
 
 
-def test_a_worker_that_is_killed(on_redis: Fleet[Redis]) -> None:
-    report = befalls(on_redis, scenarios.worker_killed, 0.5)
+def test_a_worker_that_is_killed(patient: Fleet[Redis]) -> None:
+    report = befalls(patient, scenarios.worker_killed, 0.5)
     assert report.unavailable == 0
 
 
