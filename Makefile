@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+UNIT = not servers
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup
 BENCHMARKS = redis_memory store_ops scale revocation_lag cold_path
 
 .PHONY: demo test unit check bench bench-quick clean
@@ -13,13 +15,13 @@ demo: $(VENV)/demo.stamp
 ## The whole test suite, with branch coverage
 test: $(VENV)/test.stamp
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	COVERAGE_PROCESS_START=pyproject.toml $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 ## The tests that start no server
 unit: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m "not servers"
+	$(PYTEST) -m "$(UNIT)"
 
 ## Lint, format and types
 check: $(VENV)/dev.stamp

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
+import coverage
 import pytest
 
 import jwtguard.testing
@@ -14,6 +16,43 @@ if TYPE_CHECKING:
     from sql_kit import Server
 
 jwtguard.testing.StoreContract  # noqa: B018 - before anything imports the suite itself, so that its asserts explain themselves
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_START", None)  # it is for the workers, and not for the processes that tests start
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: one more than there are cores, as tests with servers wait much of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: what needs servers is one worker's by class, or by module, and so starts them once.
+
+    It comes first, as some of it takes long; the many short tests then fill the time that is left on each worker.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for item in items:
+            if item.get_closest_marker("servers"):
+                item.add_marker(pytest.mark.xdist_group(item.nodeid.rpartition("::")[0]))
+        items.sort(key=lambda item: item.get_closest_marker("servers") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """What computes for long does so without being measured, which takes three times as long: others reach every branch."""
+    is_measured = not any(map(item.get_closest_marker, ("exhaustive", "unmeasured")))
+    measuring = None if is_measured else coverage.Coverage.current()
+    if measuring is None:
+        return (yield)
+    measuring.stop()
+    try:
+        return (yield)
+    finally:
+        measuring.start()
 
 
 @pytest.fixture(scope="session")

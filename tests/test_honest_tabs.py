@@ -17,6 +17,8 @@ from jwtguard.document import Document, Reason
 from jwtguard.policy import Active, Ended, Superseded, judge, needs_touch
 from jwtguard.transitions import Reused, Rotated, rotate, touch
 
+pytestmark = pytest.mark.exhaustive
+
 RUNS = 2_000
 REFRESHES = 30
 LOST = 0.02

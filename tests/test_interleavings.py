@@ -31,6 +31,8 @@ from jwtguard.testing import FakeClock
 from jwtguard.tokens import text_of_id
 from jwtguard.transitions import end_one, open_session, rotate
 
+pytestmark = pytest.mark.exhaustive
+
 # -- the scenarios ---------------------------------------------------------------------------------------------------------
 
 

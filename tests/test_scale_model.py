@@ -7,6 +7,8 @@ import pytest
 from benchmarks.growth import Given, Predicted, predict
 from benchmarks.world import World
 
+pytestmark = pytest.mark.exhaustive
+
 TOLERANCE = 0.1
 DAY = 86_400.0
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import pytest
 from documents import SECOND, fresh, sid
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -362,9 +363,16 @@ def terms(examples: int) -> settings:
     return settings(max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=too_slow)
 
 
-TestPureTransitions = PureMachine.TestCase
-TestPureTransitions.settings = terms(150)
-TestMemoryStore = MemoryMachine.TestCase
-TestMemoryStore.settings = terms(40)
-TestSQLiteStore = SQLiteMachine.TestCase
-TestSQLiteStore.settings = terms(15)
+@pytest.mark.exhaustive
+class TestPureTransitions(PureMachine.TestCase):  # type: ignore[misc, valid-type]
+    settings = terms(150)
+
+
+@pytest.mark.exhaustive
+class TestMemoryStore(MemoryMachine.TestCase):  # type: ignore[misc, valid-type]
+    settings = terms(40)
+
+
+@pytest.mark.exhaustive
+class TestSQLiteStore(SQLiteMachine.TestCase):  # type: ignore[misc, valid-type]
+    settings = terms(15)

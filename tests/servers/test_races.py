@@ -21,7 +21,7 @@ REFRESHES = 32
 LIMIT = 3
 
 STORES = ("sqlite", *REMOTE)
-ROUNDS = ("sqlite", "sqlite", *STORES)
+ROUNDS = ("sqlite", *STORES)
 
 
 def log_in_at_once(crew: Crew) -> list[Outcome]:
