@@ -137,7 +137,6 @@ BAD: dict[str, list[str]] = {
         "https://a.example,,",
         "https://a.example https://b.example",
         "https://a..example",
-        "https://a.example\n",
     ],
     "endpoints": ["on", "auth", "/", "/auth/", "//auth", "/a/../b", "/.", "/a/{id}", "/a b", "/*"],
     "leeway": ["6m", "off"],
