@@ -77,9 +77,11 @@ class CookieMode:
 
     def carried(self, head: RequestHead) -> Carried:
         """The tokens in a request's cookies. Raises RequestInvalid if it isn't clear which."""
-        found = read_cookies(head.header("COOKIE") or "", (ACCESS, self._refresh_name))
-        values = (found.get(name) for name in (ACCESS, self._refresh_name))
-        return Carried(*(value.encode("latin-1", "replace") if value else None for value in values))
+        header = head.header("COOKIE")
+        if not header:
+            return Carried()
+        found = read_cookies(header, (ACCESS, self._refresh_name))
+        return Carried(_bytes(found.get(ACCESS)), _bytes(found.get(self._refresh_name)))
 
     def set(self, pair: TokenPair, head: RequestHead) -> None:
         """Have the response set the cookies of a pair."""
@@ -102,6 +104,10 @@ class CookieMode:
         forbid_storing()
         set_cookie(SetCookie(ACCESS, access, "/", access_age))
         set_cookie(SetCookie(self._refresh_name, refresh, path, refresh_age))
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return value.encode("latin-1", "replace") if value else None
 
 
 class _Visit(NamedTuple):

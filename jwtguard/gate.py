@@ -84,15 +84,16 @@ class Gate:
             return ANONYMOUS
         self.arrive(head)
         required = self._rules.required(head.method, head.path)
-        public = not required and self._rules.is_public(head.method, head.path)
         try:
             identity = yield from self.identify(head, may_be_stale=head.method in _SAFE and not head.is_live)
         except (AuthError, RequestInvalid, StoreUnavailable):
-            if public:
+            if not required and self._rules.is_public(head.method, head.path):
                 return ANONYMOUS
             raise
-        if not identity.is_authenticated and not public and (required or not self._optional):
-            raise TokenMissing
+        if not identity.is_authenticated:
+            is_open = self._optional or self._rules.is_public(head.method, head.path)
+            if required or not is_open:
+                raise TokenMissing
         check_scopes(identity, required)
         return identity
 
