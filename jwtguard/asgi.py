@@ -70,9 +70,9 @@ class JWTGuardMiddleware:
             )
         self._app = app
         self._guard = guard
-        self._gate = Gate(guard.core)
+        self._gate = Gate(guard.core, self.default_prefix)
         self._own_root = _own_root(app)
-        self.endpoints = Endpoints(guard.core, self._gate, self.default_prefix)
+        self.endpoints = Endpoints(guard.core, self._gate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -222,11 +222,18 @@ def path_of(scope: Scope, own_root: str = "") -> str:
 
 def head_of(scope: Scope, authorization: list[bytes], own_root: str) -> RequestHead:
     """The head of a request, whose Authorization values have been taken."""
-    path = path_of(scope, own_root)
-    return RequestHead(method_of(scope), path, authorization, partial(_header, scope), scope["type"] == "websocket")
+    return RequestHead(
+        method_of(scope),
+        path_of(scope, own_root),
+        authorization,
+        partial(header_of, scope),
+        is_live=scope["type"] == "websocket",
+        mount=scope.get("root_path", ""),
+        scheme=scope.get("scheme", ""),
+    )
 
 
-def _header(scope: Scope, name: str) -> str | None:
+def header_of(scope: Scope, name: str) -> str | None:
     """The value of a header, by its name in upper case with underscores. HTTP/2 splits cookies (RFC 9113 section 8.2.3)."""
     size, wanted = len(name), name.encode()
     values = [

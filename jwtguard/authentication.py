@@ -43,6 +43,8 @@ ENDED: Final[Mapping[Reason, type[AuthError]]] = {
 Tell = Callable[[str, str, bytes | None], None]
 """Told of an event: its name, the subject, the session's id."""
 
+NO_GENERATION: Final = 0
+
 _Verdict: TypeAlias = Active | Ended | Superseded | None
 
 
@@ -94,11 +96,19 @@ class Authenticator:
                 return entry.identity
             raise
 
-    def tenure(self, subject: str, session_id: bytes, generation: int) -> Flow[tuple[Lease, float]]:
+    def vouched(self, token: bytes) -> Identity:
+        """Who an access token stands for that was made for this request. Raises TokenExpired, if clocks differ.
+
+        It is no use of the token: its client may never get it, and is then to be answered again.
+        """
+        access = self._tokens.read_access(token)
+        return self._identity(access, access.scopes)
+
+    def tenure(self, subject: str, session_id: bytes) -> Flow[tuple[Lease, float]]:
         """How long a session goes on if nothing happens to it (monotonic), and the lease that says so.
 
-        For what is open already: the token of this generation let it in, and doesn't count any more. It is a use of the
-        session. Raises SessionEnded, StoreUnavailable.
+        For what is open already: the token that let it in doesn't count any more. It is a use of the session, and of no
+        token. Raises SessionEnded, StoreUnavailable.
         """
         asked_at = self._clock.monotonic()
         key = document_key(self._tokens.issuer, subject)
@@ -110,8 +120,8 @@ class Authenticator:
         if isinstance(session, Ended):
             raise ENDED[session.reason]
         moment = self._moment(lease)
-        if needs_touch(session, moment, generation):
-            yield from self._touch(subject, generation, session, lease)
+        if needs_touch(session, moment, NO_GENERATION):
+            yield from self._touch(subject, NO_GENERATION, session, lease)
         return lease, asked_at + (end_of(session, self._policy) - moment.now) / 1000
 
     def _session(self, lease: Lease, subject: str, session_id: bytes, at: int | None = None) -> SessionRecord | Ended:

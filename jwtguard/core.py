@@ -14,6 +14,7 @@ from typing import Any, Final
 from .authentication import Authenticator
 from .clock import Clock
 from .commits import Committer
+from .cookies import ROOM
 from .document import everyone_key
 from .errors import ConfigError
 from .health import Health
@@ -140,6 +141,7 @@ def _tokens(settings: Settings, keys: Keyring | None, clock: Clock) -> Tokens:
         audience=settings.audience,
         leeway=settings.leeway,
         max_token=settings.max_token,
+        room=ROOM if settings.cookie else None,
         longest=max(settings.session_ttl, settings.refresh_ttl),
         clock=clock,
     )

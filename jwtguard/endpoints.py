@@ -18,8 +18,19 @@ from urllib.parse import parse_qsl
 
 from .answers import NO_CONTENT, Answer, answer_json, error_answer
 from .context import set_identity
+from .cookies import hand_over, take_back
 from .core import Core
-from .errors import ConfigError, JWTGuardError, RequestInvalid, SessionNotFound, TokenInvalid, TokenMissing
+from .errors import (
+    AuthError,
+    ConfigError,
+    JWTGuardError,
+    RequestInvalid,
+    SessionNotFound,
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    TokenSuperseded,
+)
 from .flow import Flow
 from .gate import Gate
 from .head import RequestHead
@@ -64,14 +75,10 @@ _METHODS: Final = frozenset(endpoint.method for endpoint in _ROUTES)
 
 
 class Endpoints:
-    """The endpoints of one guard.
+    """The endpoints of one face."""
 
-    Arguments: `default`, where they are served if the settings don't say, such as "/auth"; None for nowhere.
-    """
-
-    def __init__(self, core: Core, gate: Gate, default: str | None = None) -> None:
-        prefix = core.settings.endpoints or default
-        self.prefix = None if prefix == "off" else prefix
+    def __init__(self, core: Core, gate: Gate) -> None:
+        self.prefix = gate.prefix
         """Where they are served; None for nowhere."""
         self._core = core
         self._gate = gate
@@ -116,6 +123,7 @@ class Endpoints:
     def answer(self, endpoint: Endpoint, request: EndpointRequest) -> Flow[Answer]:
         """Serve a request. Every error of jwtguard becomes its answer; others are not caught."""
         try:
+            self._gate.arrive(request.head)
             return (yield from self._handlers[endpoint.name](request))
         except JWTGuardError as error:
             return self.refuse(error, endpoint)
@@ -130,19 +138,40 @@ class Endpoints:
         )
 
     def _refresh(self, request: EndpointRequest) -> Flow[Answer]:
-        token = _refresh_token(request)
-        if token is None:
-            raise RequestInvalid("no refresh_token in the body")
-        pair = yield from self._operations.refresh(token)
-        return answer_json(pair.to_dict())
+        carried = self._gate.refresh_token_of(request.head)
+        token = _refresh_token(request) if request.body or self._gate.cookies is None else None
+        if carried is None:
+            if token is None:
+                raise RequestInvalid("no refresh_token in the body") if request.body else TokenMissing
+            pair = yield from self._operations.refresh(token)
+            return answer_json(pair.to_dict())
+        if token is not None:
+            raise RequestInvalid("a refresh token in the body and one in a cookie")
+        pair = yield from self._operations.refresh(carried)
+        hand_over(pair)
+        return answer_json({"expires_in": pair.expires_in, "session_id": pair.session_id})
 
     def _logout(self, request: EndpointRequest) -> Flow[Answer]:
-        token = _refresh_token(request) if request.body else None
-        if token is not None:
-            yield from self._operations.logout_by_refresh_token(token)
-        else:
-            yield from self._operations.logout((yield from self._caller(request)))
+        try:
+            yield from self._end_own(request)
+        except AuthError:
+            take_back()  # of no use to anyone, or to whoever sits here next
+            raise
+        take_back()
         return NO_CONTENT
+
+    def _end_own(self, request: EndpointRequest) -> Flow[None]:
+        """End the session of a request's access token, or of its refresh token."""
+        token: str | bytes | None = _refresh_token(request) if request.body else None
+        if token is None:
+            try:
+                yield from self._operations.logout((yield from self._caller(request)))
+                return
+            except (TokenMissing, TokenExpired, TokenSuperseded):
+                token = self._gate.refresh_token_of(request.head)
+                if token is None:
+                    raise
+        yield from self._operations.logout_by_refresh_token(token)
 
     def _list(self, request: EndpointRequest) -> Flow[Answer]:
         caller = yield from self._caller(request)

@@ -20,6 +20,7 @@
     ├── RequestInvalid          400  request_invalid
     │   └── BodyTooLarge        413  body_too_large
     ├── ScopeMissing            403  scope_missing
+    ├── CrossSite               403  csrf
     ├── SessionNotFound         404  session_not_found
     ├── LimitReached            409  limit_reached
     └── StoreUnavailable        503  store_unavailable
@@ -44,6 +45,7 @@ __all__ = [
     "AuthError",
     "BodyTooLarge",
     "ConfigError",
+    "CrossSite",
     "DocumentDamaged",
     "JWTGuardError",
     "LimitReached",
@@ -266,6 +268,14 @@ class ScopeMissing(JWTGuardError):
 
     def challenge_parameters(self) -> Mapping[str, str]:
         return {"scope": " ".join(self.scopes)} if self.scopes else {}
+
+
+class CrossSite(JWTGuardError):
+    """In cookie mode: a page of another origin, which TRUSTED_ORIGINS doesn't name, had a browser send the request."""
+
+    status = 403
+    code = "csrf"
+    description = "The request was sent from a page of another site."
 
 
 class SessionNotFound(JWTGuardError):

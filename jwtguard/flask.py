@@ -118,8 +118,8 @@ class _Guarded:
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._gate = Gate(guard.core)
-        self._endpoints = Endpoints(guard.core, self._gate, DEFAULT_PREFIX)
+        self._gate = Gate(guard.core, DEFAULT_PREFIX)
+        self._endpoints = Endpoints(guard.core, self._gate)
         self._methods: dict[str | None, str] = {}
         """The method of each endpoint, by the name of its route."""
 

@@ -21,16 +21,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 from urllib.parse import quote, unquote
 
 from .answers import Answer
-from .asgi import JWTGuardMiddleware, send_answer
+from .asgi import JWTGuardMiddleware, header_of, send_answer
 from .errors import JWTGuardError, RequestInvalid
 from .exchange import SUBPROTOCOL, Receive, Scope, Send
-from .gate import Gate, is_preflight
+from .gate import Gate
 from .guard import AsyncGuard
-from .model import ANONYMOUS, Identity
+from .head import RequestHead
+from .model import Identity
 
 __all__ = ["HEADERS", "ForwardAuth"]
 
@@ -59,7 +61,7 @@ class ForwardAuth:
 
     def __init__(self, guard: AsyncGuard) -> None:
         self._guard = guard
-        self._gate = Gate(guard.core)
+        self._gate = Gate(guard.core, _Endpoints.default_prefix)
         self._face = _Endpoints(_answer_not_found, guard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,11 +105,8 @@ class ForwardAuth:
         live = any(name.startswith(b"sec-websocket-") for name, _ in headers)
         if live:
             authorization += _offered_tokens(headers)
-        if not authorization and method == "OPTIONS":
-            values = {name.decode("latin-1").upper().replace("-", "_"): value.decode("latin-1") for name, value in headers}
-            if is_preflight(method, values.get):
-                return ANONYMOUS
-        return await self._guard.perform(self._gate.admit(method, path, authorization, live=live))
+        head = RequestHead(method, path, authorization, partial(header_of, scope), is_live=live)
+        return await self._guard.perform(self._gate.admit(head))
 
 
 class _Endpoints(JWTGuardMiddleware):

@@ -10,11 +10,24 @@ import re
 from collections.abc import Sequence
 
 from .bearer import PREFIX_LENGTH, read_bearer
+from .cookies import CookieMode, can_hand_over, hand_over
 from .core import Core
-from .errors import AuthError, RequestInvalid, ScopeMissing, StoreUnavailable, TokenMissing
+from .errors import (
+    AuthError,
+    ConfigError,
+    RefreshError,
+    RequestInvalid,
+    ScopeMissing,
+    StoreUnavailable,
+    TokenExpired,
+    TokenMissing,
+    TokenSuperseded,
+)
 from .flow import Flow
 from .head import RequestHead
 from .model import ANONYMOUS, Identity
+from .origins import may_renew
+from .settings import Settings
 
 __all__ = ["Gate", "check_scopes", "is_preflight"]
 
@@ -32,14 +45,24 @@ _NEVER_IN_PREFLIGHT = (
 
 
 class Gate:
-    """The gate of one guard."""
+    """The gate of one face.
 
-    def __init__(self, core: Core) -> None:
+    Arguments: `default`, where the endpoints are served if the settings don't say, such as "/auth"; None for nowhere.
+    """
+
+    def __init__(self, core: Core, default: str | None = None) -> None:
+        prefix = core.settings.endpoints or default
+        self.prefix = None if prefix == "off" else prefix
+        """Where the endpoints are served; None for nowhere."""
+        self.cookies = _cookie_mode(core.settings, self.prefix)
+        self._authenticator = core.authenticator
+        self._operations = core.operations
         self._authenticate = core.authenticator.authenticate
         self._recall = core.registry.table.recall
         self._rules = core.rules
         self._max_token = core.settings.max_token
-        self._longest = PREFIX_LENGTH + self._max_token
+        # In cookie mode more is to be judged than one header, so nothing is recalled by it.
+        self._longest = PREFIX_LENGTH + self._max_token if self.cookies is None else 0
         self._optional = core.settings.mode == "optional"
         self.has_scope_rules = core.rules.has_scope_rules
 
@@ -55,22 +78,29 @@ class Gate:
         """The identity of a request, anonymous where none is needed.
 
         Where the path is ambiguous, no public pattern matches, and the scopes of all rules are needed. STALE_IF_DOWN is not
-        for WebSockets. Raises AuthError, RequestInvalid, ScopeMissing, StoreUnavailable.
+        for WebSockets. Raises AuthError, CrossSite, RequestInvalid, ScopeMissing, StoreUnavailable.
         """
         if is_preflight(head):
             return ANONYMOUS
+        self.arrive(head)
         required = self._rules.required(head.method, head.path)
-        public = not required and self._rules.is_public(head.method, head.path)
         try:
             identity = yield from self.identify(head, may_be_stale=head.method in _SAFE and not head.is_live)
         except (AuthError, RequestInvalid, StoreUnavailable):
-            if public:
+            if not required and self._rules.is_public(head.method, head.path):
                 return ANONYMOUS
             raise
-        if not identity.is_authenticated and not public and (required or not self._optional):
-            raise TokenMissing
+        if not identity.is_authenticated:
+            is_open = self._optional or self._rules.is_public(head.method, head.path)
+            if required or not is_open:
+                raise TokenMissing
         check_scopes(identity, required)
         return identity
+
+    def arrive(self, head: RequestHead) -> None:
+        """In cookie mode, begin with a request. Raises CrossSite."""
+        if self.cookies is not None:
+            self.cookies.arrive(head)
 
     def check_rules(self, identity: Identity, method: str, path: str) -> None:
         """What RULES ask of a request whose identity is known. Raises ScopeMissing."""
@@ -79,13 +109,55 @@ class Gate:
     def identify(self, head: RequestHead, *, may_be_stale: bool = False) -> Flow[Identity]:
         """The identity of a request's credentials; the anonymous one if there are none. Raises as `admit`."""
         token = self.token_of(head)
+        if self.cookies is not None:
+            carried = self.cookies.carried(head)
+            if token is None:
+                renewing = carried.refresh if self.cookies.is_silent and can_hand_over() and may_renew(head) else None
+                return (yield from self._identify_by_cookie(carried.access, renewing, may_be_stale))
+            if carried.access is not None:
+                raise RequestInvalid("a token in the Authorization header and one in a cookie")
         if token is None:
             return ANONYMOUS
         return (yield from self._authenticate(token, may_be_stale=may_be_stale))
 
+    def _identify_by_cookie(self, access: bytes | None, refresh: bytes | None, may_be_stale: bool) -> Flow[Identity]:
+        """The identity by an access token in a cookie or, where that is of no use any more, by the refresh token."""
+        refused: AuthError | None = None
+        if access is not None:
+            try:
+                return (yield from self._authenticate(access, may_be_stale=may_be_stale))
+            except (TokenExpired, TokenSuperseded) as error:
+                refused = error
+        if refresh is not None:
+            try:
+                pair = yield from self._operations.refresh(refresh)
+            except RefreshError as error:
+                refused = refused or error
+            else:
+                hand_over(pair)
+                return self._authenticator.vouched(pair.access_token.encode())
+        if refused is not None:
+            raise refused
+        return ANONYMOUS
+
+    def refresh_token_of(self, head: RequestHead) -> bytes | None:
+        """The refresh token in a cookie, where that is what a request has to show. Raises RequestInvalid."""
+        return None if self.cookies is None or head.authorization else self.cookies.carried(head).refresh
+
     def token_of(self, head: RequestHead) -> bytes | None:
         """The bearer token of a request. Raises TokenInvalid, RequestInvalid."""
         return read_bearer(head.authorization, self._max_token)
+
+
+def _cookie_mode(settings: Settings, prefix: str | None) -> CookieMode | None:
+    if not settings.cookie:
+        return None
+    if prefix is None and settings.cookie != "silent":
+        raise ConfigError(
+            "JWTGUARD_COOKIE is on, and the endpoint that refreshes isn't served: set JWTGUARD_ENDPOINTS to /auth, or "
+            "JWTGUARD_COOKIE to silent"
+        )
+    return CookieMode(settings, f"{prefix}/refresh")
 
 
 def check_scopes(identity: Identity, required: Sequence[str]) -> None:

@@ -16,7 +16,8 @@ class RequestHead(NamedTuple):
 
     method: a WebSocket's handshake is a GET. path: as the app will route it, below the mount point; "" where that is
     ambiguous. authorization: its Authorization values. header: gives the value of any header by its name in upper case with
-    underscores, several fields joined as one; None where there is none. is_live: whether it opens a WebSocket.
+    underscores, several fields joined as one; None where there is none. is_live: whether it opens a WebSocket. mount: the
+    path that the app is mounted at. scheme: of the URL, as the server reports it.
     """
 
     method: str
@@ -24,3 +25,5 @@ class RequestHead(NamedTuple):
     authorization: Sequence[bytes]
     header: Callable[[str], str | None]
     is_live: bool = False
+    mount: str = ""
+    scheme: str = ""

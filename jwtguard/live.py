@@ -67,12 +67,12 @@ class Connection(Protocol):
 class Tenure:
     """A connection's hold on its session: whose it is, and until when that is known (monotonic)."""
 
-    __slots__ = ("generation", "key", "lease", "session_id", "subject", "until")
+    __slots__ = ("key", "lease", "session_id", "subject", "until")
 
     def __init__(self, identity: Identity) -> None:
         self.key = document_key(identity.issuer, identity.subject)
         self.subject = identity.subject
-        self.session_id, self.generation = read_token_id(identity.token_id)
+        self.session_id, _ = read_token_id(identity.token_id)
         self.lease: Lease = DEAD
         self.until = 0.0
 
@@ -110,9 +110,7 @@ class Live:
 
     def judge(self, tenure: Tenure) -> Flow[None]:
         """Ask whether the session goes on. Raises SessionEnded, StoreUnavailable."""
-        tenure.lease, tenure.until = yield from self._authenticator.tenure(
-            tenure.subject, tenure.session_id, tenure.generation
-        )
+        tenure.lease, tenure.until = yield from self._authenticator.tenure(tenure.subject, tenure.session_id)
 
     def enter(self, identity: Identity, connection: Connection, perform: Perform) -> Tenure:
         """From here on, end the connection when its session ends. On the connection's event loop, which has to run."""

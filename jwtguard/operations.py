@@ -17,6 +17,7 @@ from .authentication import ENDED, Tell
 from .clock import Clock
 from .commits import Committer
 from .context import current_device, current_identity, forbid_storing
+from .cookies import check_origin, hand_over, take_back
 from .document import MAX_SESSIONS, Reason, SessionRecord, document_key, everyone_key
 from .errors import LimitReached, RefreshReused, RefreshSuperseded, TokenInvalid
 from .flow import Call, Flow
@@ -106,6 +107,7 @@ class Operations:
         authenticated_at: float | datetime | None = None,
     ) -> Flow[TokenPair]:
         """Open a session within the limit. See `Guard.login`."""
+        check_origin()
         user = checked_subject(subject)
         presented = current_identity()
         replaced = self._replaced(user, replace, presented)
@@ -131,7 +133,9 @@ class Operations:
         self._tell("opened", user, session.id)
         if presented.is_authenticated and presented.subject != user:
             yield from self.logout(presented)
-        return self._pair(user, step.outcome, custom)
+        pair = self._pair(user, step.outcome, custom)
+        hand_over(pair)
+        return pair
 
     def _replaced(self, user: str, replace: str | None, presented: Identity) -> bytes | None:
         """The session to end in the same step: the one asked for, or the one whose token came with this request."""
@@ -260,6 +264,8 @@ class Operations:
         if target is None:
             return False
         step = yield from self._end(user, partial(end_one, session_id=target))
+        if current_identity().session_id == session_id:
+            take_back()
         if step.outcome:
             self._tell("revoked", user, target)
         return step.outcome
@@ -277,6 +283,8 @@ class Operations:
         """End all sessions of a user. Answers how many."""
         user = checked_subject(subject)
         step = yield from self._end(user, end_all)
+        if current_identity().subject == user:
+            take_back()
         self._tell("revoked", user, None)
         return step.outcome
 

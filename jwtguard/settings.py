@@ -56,7 +56,7 @@ class Settings:
     public: str
     rules: str
     mode: Literal["enforce", "optional"]
-    cookie: bool
+    cookie: Literal["on", "silent", False]
     trusted_origins: tuple[str, ...]
     endpoints: str | None
     """A path, "off", or None where nothing was said."""

@@ -26,6 +26,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from .answers import Answer
 from .asgi import POLICY_VIOLATION, JWTGuardMiddleware, can_deny, response_of, set_identity, take_authorization
+from .context import WANTED
 from .endpoints import Endpoint
 from .errors import ConfigError, JWTGuardError
 from .guard import AsyncGuard
@@ -99,6 +100,8 @@ class _Inside(JWTGuardMiddleware):
         """The app's handler of jwtguard's errors, where it has none of its own for the class."""
         error = cast("JWTGuardError", error)  # it is registered for no other
         answer = self.endpoints.refuse(error)
+        if (wanted := connection.scope.get(WANTED)) is not None:  # it goes out past the exchange
+            answer = answer._replace(headers=tuple(wanted.on(answer.headers)))
         if isinstance(connection, WebSocket):
             await _close(connection, answer)
             return None

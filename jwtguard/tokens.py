@@ -86,7 +86,7 @@ class Tokens:
     """Mints and reads the tokens of one issuer and audience.
 
     Arguments: `leeway`, seconds that a token may be past its `exp`; `max_token`, bytes; `longest`, the longest life in
-    seconds that a token may claim.
+    seconds that a token may claim; `room`, bytes that a token may have because it will be in a cookie, None if it won't.
     """
 
     def __init__(
@@ -99,8 +99,10 @@ class Tokens:
         max_token: int,
         longest: float,
         clock: Clock,
+        room: int | None = None,
     ) -> None:
         self.keyring = keyring
+        self._room = room
         self.issuer = issuer
         self._audience = audience
         self._leeway = leeway
@@ -170,6 +172,11 @@ class Tokens:
         return _encoder.encode({"iss": self.issuer, "aud": self._audience, "sub": subject, **own}).encode()
 
     def _check_length(self, found: int) -> None:
+        if self._room is not None and found > self._room:
+            raise ValueError(
+                f"the token would be {found} bytes long, and a cookie holds {self._room}: "
+                "use fewer or shorter claims and scopes"
+            )
         if found > self.max_token:
             raise ValueError(
                 f"the token would be {found} bytes long, and JWTGUARD_MAX_TOKEN allows {self.max_token}: "

@@ -57,6 +57,8 @@ T = TypeVar("T")
 FIRST_GENERATION: Final = 1
 ROOM_TO_GROW: Final = 16 * 1024
 """Bytes that a login leaves free: rotations, and differences of times that grow, lengthen what is in the document."""
+A_SECOND: Final = 1000
+"""The times in tokens are whole seconds, so a token may run out as much earlier (ms)."""
 UNSEEN_GIVES_WAY_AFTER: Final = 60_000
 """Under `deny` and `choose`: a session not used within this long of its login had its answer lost (ms)."""
 
@@ -252,14 +254,18 @@ def rotate(
         successor = _renewed(session, moment, key_id) if full else _successor(session, moment, key_id, device)
         return _step(_put(document, successor), Rotated(successor, behind=behind), keep=session_id)
     if _answer_was_lost(session, generation, moment, began):
-        return Step(None, Rotated(session, replayed=True))
+        if moment.now < session.rotated_at + moment.policy.access_ttl - A_SECOND:
+            return Step(None, Rotated(session, replayed=True))
+        renewed = _renewed(session, moment, key_id)
+        return _step(_put(document, renewed), Rotated(renewed, replayed=True), keep=session_id)
     if moment.policy.on_reuse == "refuse":
         return Step(None, Superseded())
     return _step(_end(document, session, Reason.REUSED), Reused(), ends=True)
 
 
 def _renewed(session: SessionRecord, moment: Moment, key_id: str) -> SessionRecord:
-    """The session with its current generation begun anew: where none may follow yet, an access token must not run out."""
+    """The session with its current generation begun anew: for a client that can't get, or has not seen, a later one, and
+    whose access token has run out."""
     until = _expiry(session.opened_at, moment.now, moment.policy)
     return replace(session, rotated_at=moment.now, seen_at=moment.now, expires_at=until, key_id=key_id)
 

@@ -37,6 +37,9 @@ SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 _YEARS: Final = 3650 * 86_400
 _STORE: Final = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*)://[^\s{CONTROLS}]*")
 _ENDPOINTS: Final = re.compile(r"off|(?!.*/\.{1,2}(?:/|\Z))(?:/[A-Za-z0-9._~-]+)+")
+_ORIGIN: Final = re.compile(
+    r"(?:http://(?![^/]*:80\Z)|https://(?![^/]*:443\Z))(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
+)
 _REALM: Final = re.compile(r"[ !#-\[\]-~]{1,255}")
 _ASYMMETRIC: Final = re.compile(r"(?:RS|ES|PS)[0-9]{3}K?|Ed(?:DSA|25519|448)")
 
@@ -138,6 +141,19 @@ def _patterns(parse: Callable[[str], object], accepted: str) -> Callable[[Any], 
     return read
 
 
+def _cookie(value: object) -> str | bool:
+    text = {False: "off", True: "on"}[value] if isinstance(value, bool) else choice("off", "on", "silent")(value)
+    return text if text != "off" else False
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) and _ORIGIN.fullmatch(each) for each in value):
+        raise Wrong("origins as browsers send them, in lower case and without a path or a default port: https://a.example")
+    return tuple(value)
+
+
 def _row(
     name: str, read: Callable[[Any], Any], default: str, meaning: str, *, value: Any = ..., hidden: bool = False
 ) -> tuple[str, Variable]:
@@ -148,8 +164,6 @@ def _row(
 _PUBLIC = _patterns(parse_public, "patterns such as /, /login, /static/*, GET /items/*")
 _RULES = _patterns(parse_rules, "rules such as /admin/*: admin, POST /items/*: write")
 _KEYS = _unsupported(None, "nothing: asymmetric keys are not supported by this version; use SECRET")
-_COOKIE = _unsupported(False, "off: cookies are not supported by this version")
-_ORIGINS = _unsupported((), "nothing: cookies, which it is for, are not supported by this version")
 
 VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
     dict(
@@ -185,8 +199,13 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
             _row("public", _PUBLIC, "empty", "paths that need no token: `/, /login, /static/*, GET /items/*`", value=""),
             _row("rules", _RULES, "empty", "scopes by path: `/admin/*: admin, POST /items/*: write`", value=""),
             _row("mode", choice("enforce", "optional"), "enforce", "`enforce`, or `optional`: no token is anonymous"),
-            _row("cookie", _COOKIE, "off", "tokens in cookies; not supported yet"),
-            _row("trusted_origins", _ORIGINS, "empty", "other origins that may post; not supported yet", value=()),
+            _row(
+                "cookie",
+                _cookie,
+                "off",
+                "`on`: tokens in HttpOnly cookies, with CSRF defence; `silent`: and renewed as needed",
+            ),
+            _row("trusted_origins", _origins, "empty", "with cookies: other origins that may post", value=()),
             _row(
                 "endpoints",
                 _endpoints,

@@ -231,7 +231,15 @@ def head_of(environ: Environ) -> RequestHead:
     """The head of a request. Several Authorization fields come as one value, joined."""
     value = environ.get("HTTP_AUTHORIZATION")
     authorization = () if value is None else (value.encode("latin-1", "replace"),)
-    return RequestHead(environ["REQUEST_METHOD"], path_of(environ), authorization, partial(header_of, environ))
+    mount = environ.get("SCRIPT_NAME", "").encode("latin-1", "replace").decode("utf-8", "replace")
+    return RequestHead(
+        environ["REQUEST_METHOD"],
+        path_of(environ),
+        authorization,
+        partial(header_of, environ),
+        mount=mount,
+        scheme=environ.get("wsgi.url_scheme", ""),
+    )
 
 
 def header_of(environ: Environ, name: str) -> str | None:

@@ -140,6 +140,8 @@ class Model:
             return "rotated", entry["generation"]
         lost = not entry["used"] or (repeated and entry["rotated"] >= began)
         if generation in graces or (generation == entry["generation"] - 1 and lost):
+            if self.clock >= entry["rotated"] + self.policy.access_ttl - 1000:
+                entry.update(rotated=self.clock, seen=self.clock, expires=self.expiry(entry["opened"], self.clock))
             return "rotated", entry["generation"]
         if self.policy.on_reuse == "refuse":
             return "superseded"

@@ -97,12 +97,27 @@ def test_C55_after_the_grace_a_used_successor_proves_the_replay() -> None:
 
 def test_an_answer_never_used_may_be_asked_for_at_any_time() -> None:
     step = refresh(TWO, 1, moment(NOW + 20 * DAY))
-    assert step == (None, Rotated(session_of(TWO), replayed=True), False, ())
+    assert step.outcome == Rotated(session_of(saved(step)), replayed=True)
+    assert (step.outcome.session.generation, step.ends, step.evicted) == (2, False, ())
+
+
+def test_what_is_answered_again_has_an_access_token_that_has_not_run_out() -> None:
+    """Two tabs that come back after their last answer was lost: the first must not put a generation between."""
+    ttl = moment(NOW).policy.access_ttl
+    before = refresh(TWO, 1, moment(NOW + HOUR + ttl - SECOND - 1))
+    assert (before.document, before.outcome) == (None, Rotated(session_of(TWO), replayed=True))
+    late = NOW + HOUR + ttl - SECOND
+    step = refresh(TWO, 1, moment(late), key_id="another")
+    again = session_of(saved(step))
+    assert step.outcome == Rotated(again, replayed=True)
+    assert (again.generation, again.used, again.rotated_at, again.key_id) == (2, False, late, "another")
+    second = refresh(saved(step), 1, moment(late + MINUTE))
+    assert (second.document, second.outcome) == (None, Rotated(again, replayed=True))
 
 
 def test_only_the_generation_before_the_current_may_ask_after_the_grace() -> None:
     three = saved(refresh(TWO, 2, moment(NOW + 2 * HOUR)))
-    assert refresh(three, 2, moment(NOW + DAY)).outcome == Rotated(session_of(three), replayed=True)
+    assert refresh(three, 2, moment(NOW + 2 * HOUR + MINUTE)).outcome == Rotated(session_of(three), replayed=True)
     assert refresh(three, 1, moment(NOW + DAY)).outcome == Reused()
 
 
