@@ -80,7 +80,8 @@ class Wanted:
 
 def begin(request: MutableMapping[str, Any]) -> Token[MutableMapping[str, Any] | None]:
     """A request is served from here on, perhaps by a second app after the first has declined it."""
-    request.pop(OVER, None)
+    if OVER in request:
+        del request[OVER]
     return REQUEST.set(request)
 
 
