@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 __all__ = ["ANONYMOUS", "Coherence", "Device", "Event", "Identity", "Session", "TokenPair", "read_only"]
+
+T = TypeVar("T")
 
 _HOLDERS: Final = frozenset({dict, list})
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -102,12 +106,28 @@ class TokenPair:
         }
 
 
+@lru_cache(4096, typed=True)
+def _one_of_equals(value: T) -> T:
+    """The same object for equal values: many tokens have the same scopes, and expire in the same second."""
+    return value
+
+
+class _OfToken:
+    """What an identity keeps of its token: the token's id, and as JSON each claim that its other fields don't tell."""
+
+    __slots__ = ("_token",)
+    _token: str
+
+
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(_OfToken):
     """Who a request comes from. `claims` are all claims of the access token, read-only (its arrays are tuples);
     `expires_at` is its `exp`.
 
     It has the three members of Starlette's `BaseUser`, so it can be `request.user` as it stands.
+
+    Tens of thousands are kept, and claims are most of what one takes. So one that a token gave has no `session_id`,
+    `token_id` and `claims` of its own, and makes them when they are asked for: the last in some microseconds, each time.
     """
 
     subject: str
@@ -118,6 +138,54 @@ class Identity:
     expires_at: int
     claims: Mapping[str, Any] = field(default_factory=_no_claims, repr=False, compare=False)
     is_authenticated: bool = True
+
+    @classmethod
+    def of_token(cls, claims: Mapping[str, Any], scopes: tuple[str, ...], issuer: str) -> Identity:
+        """The identity that the claims of a verified access token give, with these scopes."""
+        identity = object.__new__(cls)
+        told = {
+            "subject": claims["sub"],
+            "scopes": _one_of_equals(scopes),
+            "issuer": issuer,
+            "expires_at": _one_of_equals(int(claims["exp"])),
+            "is_authenticated": True,
+            "_token": claims["jti"],
+        }
+        for name, value in told.items():
+            object.__setattr__(identity, name, value)
+        known = identity._told()
+        rest = {name: value for name, value in claims.items() if not _is_same(known.get(name), value)}
+        object.__setattr__(identity, "_token", claims["jti"] + json.dumps(rest, separators=(",", ":")))
+        return identity
+
+    def with_scopes(self, scopes: tuple[str, ...]) -> Identity:
+        """The identity that the same token gives, with other scopes."""
+        return Identity.of_token(_plain(self.claims), scopes, self.issuer)
+
+    def _told(self) -> dict[str, Any]:
+        """The claims that the other fields tell, where the token says nothing else."""
+        return {
+            "iss": self.issuer,
+            "aud": self.issuer,
+            "sub": self.subject,
+            "exp": self.expires_at,
+            "sid": self.session_id,
+            "jti": self.token_id,
+            "scope": " ".join(self.scopes),
+        }
+
+    if not TYPE_CHECKING:  # to a type checker there are no names but the fields
+
+        def __getattr__(self, name: str) -> Any:
+            """A field that has no value of its own."""
+            if name not in _MADE:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            token_id, _, rest = self._token.partition("{")
+            if name == "token_id":
+                return token_id
+            if name == "session_id":
+                return token_id.partition(".")[0]
+            return read_only(self._told() | json.loads("{" + rest))
 
     @property
     def identity(self) -> str:
@@ -142,6 +210,13 @@ class Identity:
             "claims": _plain(self.claims),
             "is_authenticated": self.is_authenticated,
         }
+
+
+_MADE: Final = frozenset({"claims", "session_id", "token_id"})
+
+
+def _is_same(known: object, value: object) -> bool:
+    return known == value and type(known) is type(value)
 
 
 ANONYMOUS: Final = Identity("", "", "", (), "", 0, is_authenticated=False)

@@ -19,9 +19,8 @@ from typing import Final
 
 from .model import Identity
 from .push import ALWAYS, Epoch
-from .tokens import Access
 
-__all__ = ["DEAD", "Entry", "Lease", "RecallTable", "digest_of"]
+__all__ = ["DEAD", "FOREVER", "Entry", "Lease", "RecallTable", "digest_of"]
 
 
 class Lease:
@@ -56,8 +55,8 @@ class Lease:
         self.now = now
         self.everyone = everyone
         self.until = until
-        self.touched: dict[tuple[bytes, int], bool] = {}
-        """The uses (session and generation) that are written down under it, and whether that is done."""
+        self.touched: dict[tuple[bytes, int], bool] | None = None
+        """The uses (session and generation) that are written down under it, and whether that is done; None until one is."""
 
     def lasts(self, now: float) -> bool:
         """Whether it may be relied on, if it is alive."""
@@ -68,6 +67,8 @@ class Lease:
         return self.now + int((monotonic - self.began) * 1000)
 
 
+FOREVER: Final = float("inf")
+"""For an entry whose lease is over before its session, or its grace, is."""
 DEAD: Final = Lease(0, data=None, began=0.0, now=0, everyone=0, until=0.0)
 """The lease of a token that was verified and not yet admitted."""
 DEAD.alive = False
@@ -80,12 +81,11 @@ class Entry:
     grace is over by the monotonic clock; `since` is the number of the last load that had begun when it was first seen.
     """
 
-    __slots__ = ("access", "expires_at", "identity", "lease", "since", "until")
+    __slots__ = ("expires_at", "identity", "lease", "since", "until")
 
     def __init__(
-        self, access: Access, identity: Identity, *, expires_at: float, since: int, lease: Lease = DEAD, until: float = 0.0
+        self, identity: Identity, *, expires_at: float, since: int, lease: Lease = DEAD, until: float = 0.0
     ) -> None:
-        self.access = access
         self.identity = identity
         self.expires_at = expires_at
         self.since = since
@@ -93,8 +93,8 @@ class Entry:
         self.until = until
 
     def admitted(self, lease: Lease, identity: Identity, until: float) -> Entry:
-        """This token, on the lease that admits it."""
-        return Entry(self.access, identity, expires_at=self.expires_at, since=self.since, lease=lease, until=until)
+        """This token, on the lease that admits it: so any load of its user that began later knows it, too."""
+        return Entry(identity, expires_at=self.expires_at, since=lease.number, lease=lease, until=until)
 
 
 def digest_of(token: bytes) -> bytes:

@@ -18,7 +18,7 @@ from jwtguard.flow import Flow, Load, Need, Pause, Save, Wait
 from jwtguard.model import Identity
 from jwtguard.recall import Lease, digest_of
 from jwtguard.testing import FakeClock
-from jwtguard.tokens import Access
+from jwtguard.tokens import Access, token_id_text
 from jwtguard.transitions import rotate
 
 CLOCK = FakeClock()
@@ -38,10 +38,14 @@ class KnownTokens:
     """Two tokens of one session, without cryptography: this is about order."""
 
     issuer = ISSUER
+    max_token = 8192
     _known: ClassVar = {FIRST: 1, SECOND: 2}
 
     def read_access(self, token: bytes) -> Access:
-        return Access("alice", SID, self._known[token], (), CLOCK.time() + 600, {})
+        expires_at = int(CLOCK.time()) + 600
+        token_id = token_id_text(SID, self._known[token])
+        claims = {"sub": "alice", "sid": token_id[:22], "jti": token_id, "scope": "", "exp": expires_at}
+        return Access("alice", SID, self._known[token], (), expires_at, claims)
 
 
 class Actor:
