@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-__all__ = ["ANONYMOUS", "Coherence", "Device", "Event", "Identity", "Session", "TokenPair", "read_only"]
+__all__ = ["ANONYMOUS", "Coherence", "Device", "Event", "Identity", "Session", "TokenPair", "one_of_equals", "read_only"]
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ class TokenPair:
 
 
 @lru_cache(4096, typed=True)
-def _one_of_equals(value: T) -> T:
+def one_of_equals(value: T) -> T:
     """The same object for equal values: many tokens have the same scopes, and expire in the same second."""
     return value
 
@@ -145,16 +145,16 @@ class Identity(_OfToken):
         identity = object.__new__(cls)
         told = {
             "subject": claims["sub"],
-            "scopes": _one_of_equals(scopes),
+            "scopes": one_of_equals(scopes),
             "issuer": issuer,
-            "expires_at": _one_of_equals(int(claims["exp"])),
+            "expires_at": one_of_equals(int(claims["exp"])),
             "is_authenticated": True,
             "_token": claims["jti"],
         }
         for name, value in told.items():
             object.__setattr__(identity, name, value)
         known = identity._told()
-        rest = {name: value for name, value in claims.items() if not _is_same(known.get(name), value)}
+        rest = {name: value for name, value in claims.items() if name not in known or not _is_same(known[name], value)}
         object.__setattr__(identity, "_token", claims["jti"] + json.dumps(rest, separators=(",", ":")))
         return identity
 

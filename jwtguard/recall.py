@@ -13,14 +13,15 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
+from itertools import chain
 from typing import Final
 
 from .model import Identity
 from .push import ALWAYS, Epoch
 
-__all__ = ["DEAD", "FOREVER", "Entry", "Lease", "RecallTable", "digest_of"]
+__all__ = ["DEAD", "FOREVER", "Entry", "Lease", "Leases", "RecallTable", "digest_of"]
 
 
 class Lease:
@@ -72,6 +73,47 @@ FOREVER: Final = float("inf")
 DEAD: Final = Lease(0, data=None, began=0.0, now=0, everyone=0, until=0.0)
 """The lease of a token that was verified and not yet admitted."""
 DEAD.alive = False
+
+
+class Leases:
+    """Leases by user: the latest used, of at most `size` users, and never of fewer than two. What is pushed out dies.
+
+    In two halves, as the recall table, but nothing is in both. It is used under the registry's lock. A half that is pushed
+    out holds that for as long as killing its leases takes: of 25,000, a millisecond.
+    """
+
+    __slots__ = ("_half", "_old", "_young")
+
+    def __init__(self, size: int) -> None:
+        self._half = max(1, size // 2)
+        self._young: dict[bytes, Lease] = {}
+        self._old: dict[bytes, Lease] = {}
+
+    def get(self, key: bytes) -> Lease | None:
+        lease = self._young.get(key)
+        if lease is None and (lease := self._old.pop(key, None)) is not None:
+            self.put(key, lease)
+        return lease
+
+    def put(self, key: bytes, lease: Lease) -> None:
+        """Add the lease of a user who has none."""
+        if len(self._young) >= self._half:
+            self.push_out(self._old)
+            self._old, self._young = self._young, {}
+        self._young[key] = lease
+
+    def push_out(self, leases: dict[bytes, Lease]) -> None:
+        for lease in leases.values():
+            lease.alive = False
+
+    def pop(self, key: bytes) -> Lease | None:
+        return self._young.pop(key, None) or self._old.pop(key, None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain(self._young, self._old)
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
 
 
 class Entry:

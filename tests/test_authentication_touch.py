@@ -190,7 +190,8 @@ def test_two_that_write_a_first_use_at_once_and_both_fail(rig: Rig) -> None:
     pair = rig.login()
     flows = [rig.authenticator.authenticate(pair.access_token.encode()) for _ in range(2)]
     to_the_save(flows[0], rig)
-    lease = rig.registry._leases[ALICE]
+    lease = rig.registry._leases.get(ALICE)
+    assert lease is not None
     assert lease.touched is not None
     mark = dict(lease.touched)
     lease.touched.clear()  # as the second thread saw it

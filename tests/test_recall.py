@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwtguard.model import ANONYMOUS, Identity
-from jwtguard.recall import DEAD, Entry, Lease, RecallTable, digest_of
+from jwtguard.recall import DEAD, Entry, Lease, Leases, RecallTable, digest_of
 from jwtguard.testing import FakeClock
 
 
@@ -171,3 +171,30 @@ def test_being_found_again_and_again_makes_no_growth() -> None:
     for _ in range(100):
         table.get(b"0")
     assert len(table) == before
+
+
+# -- leases ----------------------------------------------------------------------------------------------------------------
+
+
+@given(size=st.integers(1, 12), steps=st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=200))
+def test_leases_that_are_held_are_alive_and_all_others_are_dead(size: int, steps: list[tuple[bool, int]]) -> None:
+    leases, made = Leases(size), list[Lease]()
+    for ends, number in steps:
+        key = b"%d" % number
+        if ends:
+            if (lease := leases.pop(key)) is not None:
+                lease.alive = False
+        elif leases.get(key) is None:
+            made.append(a_lease())
+            leases.put(key, made[-1])
+        held = [lease for key in list(leases) if (lease := leases._young.get(key) or leases._old.get(key))]
+        assert len(leases) == len(held) <= max(2, size)
+        assert {id(lease) for lease in made if lease.alive} == set(map(id, held))
+
+
+def test_the_latest_used_leases_stay() -> None:
+    leases = Leases(10)
+    for number in range(1000):
+        leases.put(b"%d" % number, a_lease())
+        assert leases.get(b"0")
+        assert leases.get(b"%d" % max(0, number - 1))
