@@ -83,7 +83,7 @@ class Authenticator:
             raise TokenInvalid
         good = self._registry.recall(token)
         if good is not None:
-            return good.identity
+            return good
         digest = digest_of(token)
         entry, access = self._verified(token, digest)
         yield from self._registry.looked()

@@ -48,8 +48,7 @@ class Gate:
         scheme = authorization[:PREFIX_LENGTH]
         if (scheme != b"Bearer " and scheme.lower() != b"bearer ") or len(authorization) > self._longest:
             return None
-        entry = self._recall(authorization[PREFIX_LENGTH:])
-        return None if entry is None else entry.identity
+        return self._recall(authorization[PREFIX_LENGTH:])
 
     def admit(self, head: RequestHead) -> Flow[Identity]:
         """The identity of a request, anonymous where none is needed.

@@ -162,8 +162,8 @@ class RecallTable:
         """What has the store report endings, where it must be asked. It comes after the entry is found and before it is
         judged: so an ending that was answered before this request began has killed its lease by then."""
 
-    def recall(self, token: bytes) -> Entry | None:
-        """The entry of a token that is known to be good.
+    def recall(self, token: bytes) -> Identity | None:
+        """The identity of a token that is known to be good.
 
         What `get` and `is_good` do, written out: this is done for each request, and here a call costs as much as a check.
         """
@@ -182,7 +182,7 @@ class RecallTable:
             and now < entry.until
             and self._wall() < entry.expires_at
         ):
-            return entry
+            return entry.identity
         return None
 
     def get(self, digest: bytes) -> Entry | None:

@@ -30,10 +30,10 @@ from .errors import DocumentDamaged, StoreError, StoreUnavailable
 from .flow import Apart, Flow, Load, Wait
 from .forks import renew_after_fork
 from .health import Health
-from .model import Coherence, one_of_equals
+from .model import Coherence, Identity, one_of_equals
 from .mutex import Mutex
 from .push import ALWAYS, Channel, Epoch
-from .recall import Entry, Lease, Leases, RecallTable
+from .recall import Lease, Leases, RecallTable
 from .stores.base import Loaded, Pushed
 
 __all__ = ["Registry", "wake"]
@@ -130,8 +130,8 @@ class Registry:
 
     # -- the warm path -----------------------------------------------------------------------------------------------------
 
-    def recall(self, token: bytes) -> Entry | None:
-        """The entry of a token that is known to be good, without I/O other than the store's own look."""
+    def recall(self, token: bytes) -> Identity | None:
+        """The identity of a token that is known to be good, without I/O other than the store's own look."""
         return self.table.recall(token)
 
     def look(self) -> None:

@@ -69,7 +69,9 @@ class JWTGuardMiddleware:
                 if answer is not None:
                     return respond(answer, environ, starting.start)
             identity = admit(self._guard, self._gate, environ)
-            set_identity(environ, identity, self._remote_user)
+            environ[IDENTITY] = identity
+            if self._remote_user:
+                set_remote_user(environ, identity)
             body = self._app(environ, starting.start)
         except JWTGuardError as error:
             return self._refuse(error, environ, starting)
@@ -269,20 +271,18 @@ def response_of(answer: Answer, kind: type[R]) -> R:
 
 
 def remove_forged(environ: Environ) -> None:
-    """Remove what a client sent under the names that are jwtguard's to give; nobody is known until `set_identity`."""
+    """Remove what a client sent under the names that are jwtguard's to give; nobody is known until it is known who."""
     for name in _FORGED:
-        if name in environ:  # it hardly ever is, and to ask is a third of popping it
+        if name in environ:  # it hardly ever is, and to ask is half of popping it
             del environ[name]
     environ[IDENTITY] = ANONYMOUS
 
 
-def set_identity(environ: Environ, identity: Identity, remote_user: bool) -> None:
-    """Put the identity where the app reads it."""
-    environ[IDENTITY] = identity
-    if remote_user:
-        environ.pop("REMOTE_USER", None)
-        if identity.is_authenticated:
-            environ["REMOTE_USER"] = identity.subject.encode().decode("latin-1")
+def set_remote_user(environ: Environ, identity: Identity) -> None:
+    """Put the subject where a server would put a user's name."""
+    environ.pop("REMOTE_USER", None)
+    if identity.is_authenticated:
+        environ["REMOTE_USER"] = identity.subject.encode().decode("latin-1")
 
 
 def path_of(environ: Environ) -> str:
