@@ -143,36 +143,22 @@ class Identity(_OfToken):
     def of_token(cls, claims: Mapping[str, Any], scopes: tuple[str, ...], issuer: str) -> Identity:
         """The identity that the claims of a verified access token give, with these scopes."""
         identity = object.__new__(cls)
-        told = {
-            "subject": claims["sub"],
-            "scopes": one_of_equals(scopes),
-            "issuer": issuer,
-            "expires_at": one_of_equals(int(claims["exp"])),
-            "is_authenticated": True,
-            "_token": claims["jti"],
-        }
-        for name, value in told.items():
+        told = _told(claims["sub"], claims["jti"], scopes, issuer, int(claims["exp"]))
+        rest = {name: value for name, value in claims.items() if name not in told or not _is_same(told[name], value)}
+        for name, value in (
+            ("subject", claims["sub"]),
+            ("scopes", one_of_equals(scopes)),
+            ("issuer", issuer),
+            ("expires_at", one_of_equals(told["exp"])),
+            ("is_authenticated", True),
+            ("_token", claims["jti"] + _encode(rest)),
+        ):
             object.__setattr__(identity, name, value)
-        known = identity._told()
-        rest = {name: value for name, value in claims.items() if name not in known or not _is_same(known[name], value)}
-        object.__setattr__(identity, "_token", claims["jti"] + json.dumps(rest, separators=(",", ":")))
         return identity
 
     def with_scopes(self, scopes: tuple[str, ...]) -> Identity:
         """The identity that the same token gives, with other scopes."""
         return Identity.of_token(_plain(self.claims), scopes, self.issuer)
-
-    def _told(self) -> dict[str, Any]:
-        """The claims that the other fields tell, where the token says nothing else."""
-        return {
-            "iss": self.issuer,
-            "aud": self.issuer,
-            "sub": self.subject,
-            "exp": self.expires_at,
-            "sid": self.session_id,
-            "jti": self.token_id,
-            "scope": " ".join(self.scopes),
-        }
 
     if not TYPE_CHECKING:  # to a type checker there are no names but the fields
 
@@ -185,7 +171,8 @@ class Identity(_OfToken):
                 return token_id
             if name == "session_id":
                 return token_id.partition(".")[0]
-            return read_only(self._told() | json.loads("{" + rest))
+            told = _told(self.subject, token_id, self.scopes, self.issuer, self.expires_at)
+            return read_only(told | json.loads("{" + rest))
 
     @property
     def identity(self) -> str:
@@ -215,8 +202,24 @@ class Identity(_OfToken):
 _MADE: Final = frozenset({"claims", "session_id", "token_id"})
 
 
-def _is_same(known: object, value: object) -> bool:
-    return known == value and type(known) is type(value)
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _told(subject: str, token_id: str, scopes: tuple[str, ...], issuer: str, expires_at: int) -> dict[str, Any]:
+    """The claims that an identity's fields tell, where its token says nothing else."""
+    return {
+        "iss": issuer,
+        "aud": issuer,
+        "sub": subject,
+        "exp": expires_at,
+        "sid": token_id.partition(".")[0],
+        "jti": token_id,
+        "scope": " ".join(scopes),
+    }
+
+
+def _is_same(told: object, value: object) -> bool:
+    return told == value and type(told) is type(value)
 
 
 ANONYMOUS: Final = Identity("", "", "", (), "", 0, is_authenticated=False)
