@@ -5,7 +5,8 @@ Invariants:
   immutable object, so no thread can see half of a change.
 - An entry is good while its lease is alive and unexpired, its own time is not up (session, grace), and its token has not
   expired. Killing a lease is one write, whatever number of entries point to it, and can't be undone.
-- The key is the SHA-256 of the whole token: no part of a token stands for the whole, and no token is kept.
+- The key is the SHA-256 of the whole Authorization value, as it is usually written: no part of a token stands for the whole,
+  no token is kept, and who has found an entry needs to read the value no further.
 - The size is bounded: entries live in two halves; when the young half is full it becomes the old one, and the old one is
   dropped. What is used moves to the young half, so a flood of other tokens pushes out only what isn't used. Two threads
   that do this at once may drop a half too many, which costs a verification each, and nothing else.
@@ -141,7 +142,7 @@ class Entry:
 
 def digest_of(token: bytes) -> bytes:
     """The key of a token in the table."""
-    return sha256(token).digest()
+    return sha256(b"Bearer " + token).digest()
 
 
 class RecallTable:
@@ -162,12 +163,12 @@ class RecallTable:
         """What has the store report endings, where it must be asked. It comes after the entry is found and before it is
         judged: so an ending that was answered before this request began has killed its lease by then."""
 
-    def recall(self, token: bytes) -> Identity | None:
-        """The identity of a token that is known to be good.
+    def recall(self, authorization: bytes) -> Identity | None:
+        """The identity of a token that is known to be good, by its Authorization value: `Bearer`, a space, the token.
 
         What `get` and `is_good` do, written out: this is done for each request, and here a call costs as much as a check.
         """
-        digest = sha256(token).digest()
+        digest = sha256(authorization).digest()
         entry = self._young.get(digest) or self.get(digest)
         if entry is None:
             return None

@@ -132,7 +132,7 @@ class Registry:
 
     def recall(self, token: bytes) -> Identity | None:
         """The identity of a token that is known to be good, without I/O other than the store's own look."""
-        return self.table.recall(token)
+        return self.table.recall(b"Bearer " + token)
 
     def look(self) -> None:
         """Have the store report what has ended. If it can't tell, the leases still bound how long anything is relied on."""
