@@ -5,11 +5,16 @@ Invariants:
   immutable object, so no thread can see half of a change.
 - An entry is good while its lease is alive and unexpired, its own time is not up (session, grace), and its token has not
   expired. Killing a lease is one write, whatever number of entries point to it, and can't be undone.
-- The key is the SHA-256 of the whole Authorization value, as it is usually written: no part of a token stands for the whole,
-  no token is kept, and who has found an entry needs to read the value no further.
+- The key is the SHA-256 of the whole Authorization value, as it is usually written: no part of a token stands for all of
+  it, no token is kept, and who has found an entry needs to read the value no further.
 - The size is bounded: entries live in two halves; when the young half is full it becomes the old one, and the old one is
   dropped. What is used moves to the young half, so a flood of other tokens pushes out only what isn't used. Two threads
   that do this at once may drop a half too many, which costs a verification each, and nothing else.
+
+Why that holds without a lock, on free-threaded CPython too: a dict and an attribute answer one reference, old or new, and
+what it refers to was complete before it was stored. The one thing that changes under a reader is a lease: `alive`, one way,
+and its epoch's `heard`, which only grows. So a reader can be late, and never has half of one thing and half of another. It
+is not late for an ending that was answered before its request began: the lease was killed before that answer.
 """
 
 from __future__ import annotations
