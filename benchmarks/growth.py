@@ -23,7 +23,7 @@ __all__ = ["Given", "Predicted", "predict"]
 
 
 KEPT: Final = 0.75
-"""Of the room that there is, the part that is taken on average where it is too little: it is in halves, one of them full."""
+"""Of the room that there is, the part that is taken on average where it is too little: it is in halves, one full."""
 
 
 class Given(NamedTuple):
