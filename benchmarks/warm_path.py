@@ -280,7 +280,7 @@ def main() -> None:
     given: argparse.Namespace = options("The warm path.", rounds=200, requests=500)
     report = Report(given, "The warm path", "PyJWT", "cachetools")
     costs = measure(given.rounds, given.requests)
-    heads = ("variant", "above bare, us", "quartile", "quartile", "x bare", "x floor")
+    heads = ("variant", "above bare, us", "lower quartile", "upper quartile", "x bare", "x floor")
     report.table("A known token, in process", heads, [(name, *cost) for name, cost in sorted(costs.items())])
     report.close()
 

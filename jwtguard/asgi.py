@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
 
 from .answers import Answer
-from .context import IDENTITY, REQUEST, begin, forget
+from .context import IDENTITY, OVER, REQUEST
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
 from .exchange import SUBPROTOCOL, Exchange, Receive, Scope, Send
@@ -94,7 +94,8 @@ class JWTGuardMiddleware:
             await self._pass_lifespan(scope, receive, send)
             return
         exchange = Exchange(self._guard, scope, receive, send)
-        request = begin(scope)
+        request = REQUEST.set(scope)
+        scope[OVER] = False
         try:
             authorization = take_authorization(scope)
             if kind == "websocket":
@@ -116,7 +117,7 @@ class JWTGuardMiddleware:
                 raise
         finally:
             REQUEST.reset(request)
-            forget(scope)
+            scope[OVER] = True
             if exchange.line is not None:
                 exchange.line.leave()
         if exchange.line is not None:

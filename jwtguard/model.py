@@ -160,7 +160,9 @@ class Identity(_OfToken):
         """The identity that the same token gives, with other scopes."""
         return Identity.of_token(_plain(self.claims), scopes, self.issuer)
 
-    if not TYPE_CHECKING:  # pragma: no branch - to a type checker there are no names but the fields
+    if TYPE_CHECKING:
+        ...  # to a type checker there are no names but the fields
+    else:
 
         def __getattr__(self, name: str) -> Any:
             """A field that has no value of its own."""
