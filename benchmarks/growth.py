@@ -15,11 +15,15 @@ Users are alike and their requests come at random, to any worker. What is then c
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from jwtguard.registry import EVERYONE_SHARE
 
 __all__ = ["Given", "Predicted", "predict"]
+
+
+KEPT: Final = 0.75
+"""Of the room that there is, the part that is taken on average where it is too little: it is in halves, one full."""
 
 
 class Given(NamedTuple):
@@ -57,13 +61,13 @@ class Predicted(NamedTuple):
 def predict(given: Given) -> Predicted:
     refreshes = _refreshes(given)
     fills = _fills(given, refreshes)
-    touches = _touches(given, refreshes)
+    looks, touches = _touches(given, refreshes)
     firsts = refreshes + given.logins
     everyone = given.workers * EVERYONE_SHARE / given.lease
     written = touches + refreshes + firsts + given.logins + given.endings
     return Predicted(
         fills=fills,
-        loads=fills + everyone + written,
+        loads=fills + everyone + written + max(0.0, looks - touches),
         saves=written,
         announcements=given.endings,
         deliveries=given.endings * given.workers,
@@ -83,7 +87,8 @@ def _fills(given: Given, refreshes: float) -> float:
     ends = (refreshes + given.endings) / given.users
     fills = pairs / (_cut_short(_life(given), ends) + wait)
     held = given.users * min(1.0, _life(given) / (_life(given) + wait))
-    return max(fills, given.requests * (1 - given.room / given.users)) if held > given.room else fills
+    kept = KEPT * given.room
+    return max(fills, given.requests * (1 - kept / given.users)) if held > kept else fills
 
 
 def _life(given: Given) -> float:
@@ -95,18 +100,24 @@ def _cut_short(life: float, rate: float) -> float:
     return life if rate * life < 1e-9 else -math.expm1(-rate * life) / rate
 
 
-def _touches(given: Given, refreshes: float) -> float:
-    """What is written down between two refreshes, by renewal theory: the first use after a refresh is, and begins anew."""
-    after, delay = _delay(given)
+def _touches(given: Given, refreshes: float) -> tuple[float, float]:
+    """What is to be written down between two refreshes, and what is, by renewal theory: the first use after a refresh is,
+    and begins anew."""
+    looked, delay = _delay(given)
+    return _renewals(given, refreshes, looked, delay), _renewals(given, refreshes, given.touch_after, delay)
+
+
+def _renewals(given: Given, refreshes: float, after: float, delay: float) -> float:
     apart = after + delay
     spread = (after**2 + 2 * after * delay + 2 * delay**2) / (2 * apart**2)
     return refreshes * max(0.0, given.access_ttl / apart - 1 + spread)
 
 
 def _delay(given: Given) -> tuple[float, float]:
-    """How old a use has to be to be written down again, and how long it takes on average until some worker does.
+    """How old a use is at least when a worker looks whether to write down another, and how long it takes on average until
+    some worker does.
 
-    Of a user with several sessions a lease may be from before another worker wrote a use down: then it is so again, sooner.
+    Of a user with several sessions a lease may be from before another worker wrote a use down: then it is looked at sooner.
     """
     life, wait = _life(given), given.users * given.workers / given.requests
     age = 0.0

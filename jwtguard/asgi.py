@@ -11,12 +11,12 @@ browsers can't set headers there; the app never sees the token.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
 
 from .answers import Answer
-from .context import IDENTITY, REQUEST, begin, forget
+from .context import IDENTITY, OVER, REQUEST
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid
 from .exchange import SUBPROTOCOL, Exchange, Receive, Scope, Send
@@ -37,17 +37,30 @@ POLICY_VIOLATION: Final = 1008
 """The close code for a WebSocket that is refused where the server can't send an answer (RFC 6455 section 7.4.1)."""
 
 _FORGED: Final = frozenset({b"remote-user", b"jwtguard-identity"})
-_FORGED_LENGTHS: Final = frozenset(map(len, _FORGED))
+_LENGTHS: Final = frozenset(map(len, {b"authorization", *_FORGED}))
 _DASHES: Final = bytes.maketrans(b"_.", b"--")
 
 
 class Permissions:
-    """`scope["auth"]`, in the shape of Starlette's AuthCredentials."""
+    """`scope["auth"]`, in the shape of Starlette's AuthCredentials. Never changed: those with equal scopes share one."""
 
-    __slots__ = ("scopes",)
+    __slots__ = ("_scopes",)
 
-    def __init__(self, identity: Identity) -> None:
-        self.scopes = [*identity.scopes, "authenticated"] if identity.is_authenticated else []
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        self._scopes = scopes
+
+    @property
+    def scopes(self) -> list[str]:
+        """A list of its own for each who asks."""
+        return list(self._scopes)
+
+
+_NO_PERMISSIONS: Final = Permissions(())
+
+
+@lru_cache(1024)
+def _permissions(scopes: tuple[str, ...]) -> Permissions:
+    return Permissions((*scopes, "authenticated"))
 
 
 class JWTGuardMiddleware:
@@ -73,6 +86,7 @@ class JWTGuardMiddleware:
         self._gate = Gate(guard.core, self.default_prefix)
         self._own_root = _own_root(app)
         self.endpoints = Endpoints(guard.core, self._gate)
+        self._prefix = self.endpoints.prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -80,14 +94,15 @@ class JWTGuardMiddleware:
             await self._pass_lifespan(scope, receive, send)
             return
         exchange = Exchange(self._guard, scope, receive, send)
-        request = begin(scope)
+        request = REQUEST.set(scope)
+        scope[OVER] = False
         try:
             authorization = take_authorization(scope)
             if kind == "websocket":
                 authorization += _token_of_subprotocol(scope, exchange)
-            elif (found := self._find(scope)) is not None:
+            elif self._prefix is not None and (found := self._find(scope, self._prefix)) is not None:
                 set_identity(scope, ANONYMOUS)
-                await self.serve(found, authorization, scope, receive, exchange)
+                await self.serve(found, authorization, scope, receive, exchange.send)
                 return
             identity = self._gate.recall(authorization[0]) if len(authorization) == 1 else None
             if identity is None:
@@ -96,13 +111,13 @@ class JWTGuardMiddleware:
                 self._gate.check_rules(identity, method_of(scope), path_of(scope, self._own_root))
             set_identity(scope, identity)
             exchange.identity = identity
-            await self._app(scope, exchange.receive, exchange)
+            await self._app(scope, exchange.receive, exchange.send)
         except Exception as error:
             if not await self._settle(error, exchange, scope, receive):
                 raise
         finally:
             REQUEST.reset(request)
-            forget(scope)
+            scope[OVER] = True
             if exchange.line is not None:
                 exchange.line.leave()
         if exchange.line is not None:
@@ -119,13 +134,12 @@ class JWTGuardMiddleware:
             if exchange.line is not None:
                 await exchange.line.part()
             return exchange.explains(error)
-        await self.refuse(error, scope, receive, exchange)
+        await self.refuse(error, scope, receive, exchange.send)
         return True
 
-    def _find(self, scope: Scope) -> tuple[Endpoint, str] | None:
+    def _find(self, scope: Scope, prefix: str) -> tuple[Endpoint, str] | None:
         """The endpoint that an HTTP request is for."""
-        prefix = self.endpoints.prefix
-        if prefix is None or prefix not in scope["path"]:
+        if prefix not in scope["path"]:
             return None
         return self.endpoints.find(scope["method"], path_of(scope, self._own_root))
 
@@ -194,7 +208,7 @@ def method_of(scope: Scope) -> str:
 def set_identity(scope: Scope, identity: Identity) -> None:
     """Put the identity where the app reads it."""
     scope[IDENTITY] = scope["user"] = identity
-    scope["auth"] = Permissions(identity)
+    scope["auth"] = _permissions(identity.scopes) if identity.is_authenticated else _NO_PERMISSIONS
 
 
 def path_of(scope: Scope, own_root: str = "") -> str:
@@ -249,10 +263,11 @@ def take_authorization(scope: Scope) -> list[bytes]:
     found: list[bytes] = []
     forged = False
     for name, value in scope["headers"]:
-        if name == b"authorization":
-            found.append(value)
-        elif len(name) in _FORGED_LENGTHS and _is_forged(name):
-            forged = True
+        if len(name) in _LENGTHS:  # first, as this is all that most headers are asked
+            if name == b"authorization":
+                found.append(value)
+            elif _is_forged(name):
+                forged = True
     if forged:
         scope["headers"] = [header for header in scope["headers"] if not _is_forged(header[0])]
     return found

@@ -24,11 +24,11 @@ from .errors import (
     TokenSuperseded,
 )
 from .flow import Flow
-from .model import Identity, read_only
+from .model import Identity
 from .policy import Active, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
-from .recall import Entry, Lease, digest_of
+from .recall import FOREVER, Entry, Lease, digest_of
 from .registry import Registry
-from .tokens import Access, Tokens
+from .tokens import Access, Tokens, access_of
 from .transitions import adopt, touch
 
 __all__ = ["ENDED", "Authenticator", "Tell"]
@@ -85,12 +85,12 @@ class Authenticator:
             raise TokenInvalid
         good = self._registry.recall(token)
         if good is not None:
-            return good.identity
+            return good
         digest = digest_of(token)
-        entry = self._verified(token, digest)
+        entry, access = self._verified(token, digest)
         yield from self._registry.looked()
         try:
-            return (yield from self._admitted(digest, entry)).identity
+            return (yield from self._admitted(digest, entry, access)).identity
         except StoreUnavailable:
             if may_be_stale and self._registry.table.is_good(entry, self._stale_if_down):
                 return entry.identity
@@ -102,7 +102,7 @@ class Authenticator:
         It is no use of the token: its client may never get it, and is then to be answered again.
         """
         access = self._tokens.read_access(token)
-        return self._identity(access, access.scopes)
+        return Identity.of_token(access.claims, access.scopes, self._tokens.issuer)
 
     def tenure(self, subject: str, session_id: bytes) -> Flow[tuple[Lease, float]]:
         """How long a session goes on if nothing happens to it (monotonic), and the lease that says so.
@@ -128,31 +128,20 @@ class Authenticator:
         document = self._registry.read(lease.data, subject)
         return find_active(document, self._moment(lease, at), session_id)
 
-    def _verified(self, token: bytes, digest: bytes) -> Entry:
+    def _verified(self, token: bytes, digest: bytes) -> tuple[Entry, Access]:
         """The token's entry; one that is in the table needs no second verification."""
         entry = self._registry.table.get(digest)
         if entry is not None and self._clock.time() < entry.expires_at:
-            return entry
+            return entry, access_of(entry.identity.claims)
         since = self._registry.number
         access = self._tokens.read_access(token)
-        identity = self._identity(access, access.scopes)
-        entry = Entry(access, identity, expires_at=access.expires_at + self._leeway, since=since)
+        identity = Identity.of_token(access.claims, access.scopes, self._tokens.issuer)
+        expires_at = max(identity.expires_at, access.expires_at)  # the same object, if they are equal: it is kept
+        entry = Entry(identity, expires_at=expires_at + self._leeway if self._leeway else expires_at, since=since)
         self._registry.table.put(digest, entry)
-        return entry
+        return entry, access
 
-    def _identity(self, access: Access, scopes: tuple[str, ...]) -> Identity:
-        return Identity(
-            subject=access.subject,
-            session_id=access.claims["sid"],
-            token_id=access.claims["jti"],
-            scopes=scopes,
-            issuer=self._tokens.issuer,
-            expires_at=int(access.expires_at),
-            claims=read_only(access.claims),
-        )
-
-    def _admitted(self, digest: bytes, entry: Entry) -> Flow[Entry]:
-        access = entry.access
+    def _admitted(self, digest: bytes, entry: Entry, access: Access) -> Flow[Entry]:
         asked_at = self._clock.monotonic()
         lease, verdict = yield from self._verdict(access, entry.since)
         if isinstance(verdict, Superseded):
@@ -161,7 +150,7 @@ class Authenticator:
             raise ENDED[verdict.reason]
         if verdict is None:
             raise StoreUnavailable("the store is behind, and didn't take over a newer generation")
-        entry = self._on_lease(entry, lease, verdict, asked_at)
+        entry = self._on_lease(entry, access, lease, verdict, asked_at)
         if not needs_touch(verdict.session, self._moment(lease), access.generation) or (
             yield from self._touch(access.subject, access.generation, verdict.session, lease)
         ):
@@ -202,14 +191,16 @@ class Authenticator:
         now = lease.store_time(self._clock.monotonic()) if at is None else at
         return Moment(now, self._policy, lease.everyone)
 
-    def _on_lease(self, entry: Entry, lease: Lease, verdict: Active, asked_at: float) -> Entry:
+    def _on_lease(self, entry: Entry, access: Access, lease: Lease, verdict: Active, asked_at: float) -> Entry:
         """The entry on its new lease. Its scopes are those of the token that the session still has. What remains is counted
         from when it was asked for, before the verdict, so that no delay in between makes it last too long."""
-        scopes, allowed = entry.access.scopes, verdict.session.scopes
+        scopes, allowed = access.scopes, verdict.session.scopes
         if scopes != allowed:
             scopes = tuple(scope for scope in scopes if scope in allowed)
-        identity = entry.identity if scopes == entry.identity.scopes else self._identity(entry.access, scopes)
-        return entry.admitted(lease, identity, asked_at + verdict.remaining / 1000)
+        identity = entry.identity if scopes == entry.identity.scopes else entry.identity.with_scopes(scopes)
+        until = asked_at + verdict.remaining / 1000
+        outlives = until >= lease.until + self._stale_if_down  # as most do, so they needn't each keep when
+        return entry.admitted(lease, identity, FOREVER if outlives else until)
 
     def _touch(self, subject: str, generation: int, session: SessionRecord, lease: Lease) -> Flow[bool]:
         """Write down the use, once per lease and generation. What merely says when is dropped if others write; a first use
@@ -220,20 +211,23 @@ class Authenticator:
         """
         use = (session.id, generation)
         is_first = generation == session.generation and not session.used
-        written = lease.touched.get(use)  # one look: another thread may take its mark back at any time
+        marks = lease.touched
+        if marks is None:  # of two threads that come to this at once, one keeps its marks to itself, and writes in vain
+            marks = lease.touched = {}
+        written = marks.get(use)  # one look: another thread may take its mark back at any time
         if written is not None:
             return not is_first or written
         key = document_key(self._tokens.issuer, subject)
         if not is_first and self._committer.is_busy(key):
             return True
-        lease.touched[use] = False
+        marks[use] = False
         try:
             touching = partial(touch, session_id=session.id, generation=generation)
             yield from self._committer.commit(key, subject, touching, insist=is_first)
-            lease.touched[use] = True
+            marks[use] = True
         except StoreUnavailable:
             return not is_first  # the committer has told its health
         finally:
-            if is_first and not lease.touched.get(use):
-                lease.touched.pop(use, None)  # for the next request to try again
+            if is_first and not marks.get(use):
+                marks.pop(use, None)  # for the next request to try again
         return True

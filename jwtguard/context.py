@@ -10,28 +10,29 @@ its response is to have, and the face puts them there, once, whatever the respon
 from __future__ import annotations
 
 from collections.abc import Iterable, MutableMapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
 from .model import ANONYMOUS, Device, Identity
 
 __all__ = [
     "IDENTITY",
+    "OVER",
     "REQUEST",
     "WANTED",
     "SetCookie",
     "Wanted",
-    "begin",
     "current_device",
     "current_identity",
     "forbid_storing",
-    "forget",
     "set_cookie",
     "set_identity",
 ]
 
 IDENTITY: Final = "jwtguard.identity"
 OVER: Final = "jwtguard.over"
+"""Where a request says whether it is over. A task that was started in it goes on with its context, and must not act in its
+name. A second app may serve it after the first has declined: then it isn't over any more."""
 WANTED: Final = "jwtguard.wanted"
 """Where a request has its `Wanted`, if it has one."""
 LONGEST_NAME: Final = 64
@@ -78,20 +79,9 @@ class Wanted:
         return name.lower() == "set-cookie" and value.partition("=")[0] in self.cookies
 
 
-def begin(request: MutableMapping[str, Any]) -> Token[MutableMapping[str, Any] | None]:
-    """A request is served from here on, perhaps by a second app after the first has declined it."""
-    request.pop(OVER, None)
-    return REQUEST.set(request)
-
-
-def forget(request: MutableMapping[str, Any]) -> None:
-    """A request is over. A task that was started in it goes on with its context, and must not act in its name."""
-    request[OVER] = True
-
-
 def _current() -> MutableMapping[str, Any] | None:
     request = REQUEST.get()
-    return None if request is None or OVER in request else request
+    return None if request is None or request.get(OVER) else request
 
 
 def current_identity() -> Identity:

@@ -39,7 +39,7 @@ _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocke
 
 
 class Exchange:
-    """`receive` and `send` for the app: `exchange.receive`, and the exchange itself. `line` is there once it is live.
+    """`receive` and `send` for the app. `line` is there once it is live.
 
     The app's answer gets the headers that are wanted on it. A WebSocket that was opened with the token's subprotocol has it
     selected where the app selects none.
@@ -72,7 +72,8 @@ class Exchange:
         self.offered = False
         self.identity = ANONYMOUS
 
-    def __call__(self, message: Message) -> Awaitable[None]:
+    def send(self, message: Message) -> Awaitable[None]:
+        """`send` for the app."""
         if self.line is not None:
             return self.line.send(message)
         kind = message["type"]

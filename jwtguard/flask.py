@@ -27,7 +27,7 @@ from .gate import Gate
 from .guard import Guard, GuardMethods, take_arguments
 from .model import ANONYMOUS, Identity
 from .settings import Settings
-from .wsgi import LiveBody, admit, remove_forged, response_of, serve, set_identity
+from .wsgi import LiveBody, admit, remove_forged, response_of, serve, set_remote_user
 
 try:
     from flask import Flask, Response, current_app, has_request_context, request
@@ -141,11 +141,12 @@ class _Guarded:
     def _before_request(self) -> None:
         environ = request.environ
         REQUEST.set(environ)
-        remove_forged(environ)
-        environ[IDENTITY] = ANONYMOUS  # for the app's error handlers, if the request is refused
+        remove_forged(environ)  # and nobody is known, for the app's error handlers, if the request is refused
         is_for_endpoint = self._methods.get(request.endpoint) == request.method  # not its OPTIONS, which Flask answers
         identity = ANONYMOUS if is_for_endpoint else admit(self._guard, self._gate, environ)
-        set_identity(environ, identity, self._guard.settings.remote_user)
+        environ[IDENTITY] = identity
+        if self._guard.settings.remote_user:
+            set_remote_user(environ, identity)
 
     def _after_request(self, response: Response) -> Response:
         if WANTED in request.environ:

@@ -67,12 +67,11 @@ class Gate:
         self.has_scope_rules = core.rules.has_scope_rules
 
     def recall(self, authorization: bytes) -> Identity | None:
-        """The identity of a request with just this Authorization value, if that is known without waiting."""
-        scheme = authorization[:PREFIX_LENGTH]
-        if (scheme != b"Bearer " and scheme.lower() != b"bearer ") or len(authorization) > self._longest:
-            return None
-        entry = self._recall(authorization[PREFIX_LENGTH:])
-        return None if entry is None else entry.identity
+        """The identity of a request with just this Authorization value, if that is known without waiting.
+
+        It is known as it is usually written; written otherwise (`bearer`, more spaces), it takes the longer way.
+        """
+        return self._recall(authorization) if len(authorization) <= self._longest else None
 
     def admit(self, head: RequestHead) -> Flow[Identity]:
         """The identity of a request, anonymous where none is needed.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-__all__ = ["ANONYMOUS", "Coherence", "Device", "Event", "Identity", "Session", "TokenPair", "read_only"]
+__all__ = ["ANONYMOUS", "Coherence", "Device", "Event", "Identity", "Session", "TokenPair", "one_of_equals", "read_only"]
+
+T = TypeVar("T")
 
 _HOLDERS: Final = frozenset({dict, list})
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -102,12 +106,28 @@ class TokenPair:
         }
 
 
+@lru_cache(4096, typed=True)
+def one_of_equals(value: T) -> T:
+    """The same object for equal values: many tokens have the same scopes, and expire in the same second."""
+    return value
+
+
+class _OfToken:
+    """What an identity keeps of its token: the token's id, and as JSON each claim that its other fields don't tell."""
+
+    __slots__ = ("_token",)
+    _token: str
+
+
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(_OfToken):
     """Who a request comes from. `claims` are all claims of the access token, read-only (its arrays are tuples);
     `expires_at` is its `exp`.
 
     It has the three members of Starlette's `BaseUser`, so it can be `request.user` as it stands.
+
+    Tens of thousands are kept, and claims are most of what one takes. So one that a token gave has no `session_id`,
+    `token_id` and `claims` of its own, and makes them when they are asked for: the last in some microseconds, each time.
     """
 
     subject: str
@@ -118,6 +138,43 @@ class Identity:
     expires_at: int
     claims: Mapping[str, Any] = field(default_factory=_no_claims, repr=False, compare=False)
     is_authenticated: bool = True
+
+    @classmethod
+    def of_token(cls, claims: Mapping[str, Any], scopes: tuple[str, ...], issuer: str) -> Identity:
+        """The identity that the claims of a verified access token give, with these scopes."""
+        identity = object.__new__(cls)
+        told = _told(claims["sub"], claims["jti"], scopes, issuer, int(claims["exp"]))
+        rest = {name: value for name, value in claims.items() if name not in told or not _is_same(told[name], value)}
+        for name, value in (
+            ("subject", claims["sub"]),
+            ("scopes", one_of_equals(scopes)),
+            ("issuer", issuer),
+            ("expires_at", one_of_equals(told["exp"])),
+            ("is_authenticated", True),
+            ("_token", claims["jti"] + _encode(rest)),
+        ):
+            object.__setattr__(identity, name, value)
+        return identity
+
+    def with_scopes(self, scopes: tuple[str, ...]) -> Identity:
+        """The identity that the same token gives, with other scopes."""
+        return Identity.of_token(_plain(self.claims), scopes, self.issuer)
+
+    if TYPE_CHECKING:
+        ...  # to a type checker there are no names but the fields
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            """A field that has no value of its own."""
+            if name not in _MADE:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            token_id, _, rest = self._token.partition("{")
+            if name == "token_id":
+                return token_id
+            if name == "session_id":
+                return token_id.partition(".")[0]
+            told = _told(self.subject, token_id, self.scopes, self.issuer, self.expires_at)
+            return read_only(told | json.loads("{" + rest))
 
     @property
     def identity(self) -> str:
@@ -142,6 +199,29 @@ class Identity:
             "claims": _plain(self.claims),
             "is_authenticated": self.is_authenticated,
         }
+
+
+_MADE: Final = frozenset({"claims", "session_id", "token_id"})
+
+
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _told(subject: str, token_id: str, scopes: tuple[str, ...], issuer: str, expires_at: int) -> dict[str, Any]:
+    """The claims that an identity's fields tell, where its token says nothing else."""
+    return {
+        "iss": issuer,
+        "aud": issuer,
+        "sub": subject,
+        "exp": expires_at,
+        "sid": token_id.partition(".")[0],
+        "jti": token_id,
+        "scope": " ".join(scopes),
+    }
+
+
+def _is_same(told: object, value: object) -> bool:
+    return told == value and type(told) is type(value)
 
 
 ANONYMOUS: Final = Identity("", "", "", (), "", 0, is_authenticated=False)

@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Final, TypeVar
 
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
 
 from .clock import Clock
 from .document import Document, decode
@@ -30,10 +30,10 @@ from .errors import DocumentDamaged, StoreError, StoreUnavailable
 from .flow import Apart, Flow, Load, Wait
 from .forks import renew_after_fork
 from .health import Health
-from .model import Coherence
+from .model import Coherence, Identity, one_of_equals
 from .mutex import Mutex
 from .push import ALWAYS, Channel, Epoch
-from .recall import Entry, Lease, RecallTable
+from .recall import Lease, Leases, RecallTable
 from .stores.base import Loaded, Pushed
 
 __all__ = ["Registry", "wake"]
@@ -49,16 +49,10 @@ DAMAGED_AT_ONCE: Final = 1000
 EVERYONE_SHARE: Final = 5
 """What holds for everyone is loaded again, with a fill, when it is older than this part of the TTL."""
 
+TTL_STEPS: Final = 128
+"""How finely lives are told apart where channels are cut: few enough that leases share the numbers."""
+
 Watch = Callable[[Callable[[bytes | None], None]], Callable[[], None] | None]
-
-
-class _Leases(LRUCache[bytes, Lease]):
-    """Leases by user, the most recently used; what is pushed out dies."""
-
-    def popitem(self) -> tuple[bytes, Lease]:
-        key, lease = super().popitem()
-        lease.alive = False
-        return key, lease
 
 
 class _Fill:
@@ -118,7 +112,7 @@ class Registry:
 
     def _renew(self) -> None:
         self._mutex = Mutex()
-        self._leases = _Leases(self._size)
+        self._leases = Leases(self._size)
         self._fills: dict[bytes, _Fill] = {}
         self._number = 0
         self._everyone = 0
@@ -136,9 +130,9 @@ class Registry:
 
     # -- the warm path -----------------------------------------------------------------------------------------------------
 
-    def recall(self, token: bytes) -> Entry | None:
-        """The entry of a token that is known to be good, without I/O other than the store's own look."""
-        return self.table.recall(token)
+    def recall(self, token: bytes) -> Identity | None:
+        """The identity of a token that is known to be good, without I/O other than the store's own look."""
+        return self.table.recall(b"Bearer " + token)
 
     def look(self) -> None:
         """Have the store report what has ended. If it can't tell, the leases still bound how long anything is relied on."""
@@ -216,7 +210,7 @@ class Registry:
 
     def _kill(self, leases: list[bytes], fills: list[bytes]) -> None:
         for key in leases:
-            if (lease := self._leases.pop(key, None)) is not None:
+            if (lease := self._leases.pop(key)) is not None:
                 lease.alive = False
         for key in fills:
             if (fill := self._fills.pop(key, None)) is not None:
@@ -291,7 +285,7 @@ class Registry:
 
     def _publish(self, key: bytes, fill: _Fill, loaded: Loaded, began: float, epoch: Epoch | None) -> Lease:
         """Under the lock: make what was read the lease of this user."""
-        if (older := self._leases.pop(key, None)) is not None:
+        if (older := self._leases.pop(key)) is not None:
             older.alive = False
         announced = epoch is not None and epoch is self._everyone_epoch
         lease = Lease(
@@ -300,12 +294,12 @@ class Registry:
             began=began,
             now=loaded.now,
             everyone=self._everyone,
-            until=min(began, self._everyone_at) + (self._longest if announced else self._ttl),
+            until=one_of_equals(min(began, self._everyone_at) + (self._longest if announced else self._ttl)),
             epoch=epoch if announced and epoch is not None else ALWAYS,
             # Leases that a cut channel leaves behind are not all over, and loaded again, at the same moment.
-            ttl=self._ttl * random.uniform(0.5, 1),  # noqa: S311 - nothing secret
+            ttl=one_of_equals(self._ttl * random.randint(TTL_STEPS // 2, TTL_STEPS) / TTL_STEPS),  # noqa: S311 - nothing secret
         )
-        self._leases[key] = lease
+        self._leases.put(key, lease)
         return lease
 
     def know_everyone(self) -> Flow[None]:

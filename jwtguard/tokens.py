@@ -16,7 +16,7 @@ from .errors import AuthError, RefreshExpired, RefreshInvalid, TokenExpired, Tok
 from .jws import Reader, Refused, from_base64url, length, refuse, to_base64url, write
 from .keys import Keyring
 
-__all__ = ["RESERVED_CLAIMS", "Access", "Refresh", "Ticket", "Tokens", "token_bytes"]
+__all__ = ["RESERVED_CLAIMS", "Access", "Refresh", "Ticket", "Tokens", "access_of", "token_bytes"]
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class Access(NamedTuple):
     generation: int
     scopes: tuple[str, ...]
     expires_at: int | float
-    claims: dict[str, Any]
+    claims: Mapping[str, Any]
 
 
 class Refresh(NamedTuple):
@@ -187,7 +187,7 @@ class Tokens:
 
     def read_access(self, token: bytes) -> Access:
         """Verify an access token. Raises TokenInvalid, TokenExpired."""
-        return self._read(ACCESS, token, _access)
+        return self._read(ACCESS, token, access_of)
 
     def read_refresh(self, token: bytes) -> Refresh:
         """Verify a refresh token. Raises RefreshInvalid, RefreshExpired."""
@@ -276,7 +276,8 @@ def _refresh_claims(
     return {"iat": issued_at, "exp": expires_at, "jti": token_id_text(*token_id), "claims": dict(claims)}
 
 
-def _access(claims: dict[str, Any]) -> Access:
+def access_of(claims: Mapping[str, Any]) -> Access:
+    """What the claims of an access token say, and have to say. Raises Refused."""
     session_id, generation = _token_id(claims.get("jti"))
     if claims.get("sid") != claims["jti"][:_ID_LENGTH]:
         refuse("sid")
@@ -295,7 +296,7 @@ def _ticket(claims: dict[str, Any]) -> Ticket:
     return Ticket(_subject(claims), _text(claims.get("listing")))
 
 
-def _subject(claims: dict[str, Any]) -> str:
+def _subject(claims: Mapping[str, Any]) -> str:
     subject = _text(claims.get("sub"))
     if not is_subject(subject):
         refuse("sub")

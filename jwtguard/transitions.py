@@ -31,7 +31,7 @@ from .document import (
     Tombstone,
     encode,
 )
-from .policy import Ended, Moment, Policy, Superseded, active_sessions, is_active, reason_inactive
+from .policy import Ended, Moment, Policy, Superseded, active_sessions, is_active, needs_touch, reason_inactive
 
 __all__ = [
     "FIRST_GENERATION",
@@ -316,10 +316,10 @@ def _adopted(session: SessionRecord, generation: int) -> SessionRecord:
 
 
 def touch(document: Document, moment: Moment, *, session_id: bytes, generation: int) -> Step[None]:
-    """Write down that a session is in use."""
+    """Write down that a session is in use, unless another process has lately."""
     document, moment = _begin(document, moment)
     session = document.find(session_id)
-    if session is None:
+    if session is None or not needs_touch(session, moment, generation):
         return Step(None, None)
     used = session.used or generation == session.generation
     return _step(_put(document, replace(session, seen_at=moment.now, used=used)), None, keep=session_id)

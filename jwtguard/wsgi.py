@@ -57,38 +57,41 @@ class JWTGuardMiddleware:
         self._gate = Gate(guard.core)
         self._remote_user = guard.settings.remote_user
         self._endpoints = Endpoints(guard.core, self._gate)
+        self._prefix = self._endpoints.prefix
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         remove_forged(environ)
         starting = _Starting(environ, start_response)
         request = REQUEST.set(environ)
         try:
-            identity = self._identify(environ)
-            if isinstance(identity, Answer):
-                return respond(identity, environ, starting)
-            set_identity(environ, identity, self._remote_user)
-            body = self._app(environ, starting)
+            if self._prefix is not None and self._prefix in environ.get("PATH_INFO", ""):
+                answer = self._serve_endpoint(environ)
+                if answer is not None:
+                    return respond(answer, environ, starting.start)
+            identity = admit(self._guard, self._gate, environ)
+            environ[IDENTITY] = identity
+            if self._remote_user:
+                set_remote_user(environ, identity)
+            body = self._app(environ, starting.start)
         except JWTGuardError as error:
             return self._refuse(error, environ, starting)
         finally:
             REQUEST.reset(request)
+        if type(body) is list:  # what most frameworks give; the rest is about what isn't there yet
+            return body
         if not starting.begun:
             body = _LateBody(body, environ, starting, self._refuse)
         return body if is_whole(body, environ, identity) else LiveBody(body, identity, self._guard, starting)
 
-    def _identify(self, environ: Environ) -> Identity | Answer:
-        """Whose the request is, or what answers it if it is for an endpoint. Raises what `Gate.admit` raises."""
-        prefix = self._endpoints.prefix
-        if prefix is not None and prefix in environ.get("PATH_INFO", ""):
-            found = self._endpoints.find(environ["REQUEST_METHOD"], path_of(environ))
-            if found is not None:
-                return serve(self._guard, self._endpoints, found, environ)
-        return admit(self._guard, self._gate, environ)
+    def _serve_endpoint(self, environ: Environ) -> Answer | None:
+        """What answers the request, if it is for an endpoint."""
+        found = self._endpoints.find(environ["REQUEST_METHOD"], path_of(environ))
+        return None if found is None else serve(self._guard, self._endpoints, found, environ)
 
     def _refuse(self, error: JWTGuardError, environ: Environ, starting: _Starting) -> Iterable[bytes]:
         """Answer the error that is being handled. It replaces an answer that the app has begun, unless that is on its way:
         then the server raises the error (PEP 3333, "The start_response() callable")."""
-        return respond(self._endpoints.refuse(error), environ, starting.again if starting.begun else starting)
+        return respond(self._endpoints.refuse(error), environ, starting.again if starting.begun else starting.start)
 
 
 class _Starting:
@@ -102,7 +105,7 @@ class _Starting:
         self.begun = False
         self.headers: Sequence[tuple[str, str]] = ()
 
-    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         self.begun = True
         self.headers = headers
         if WANTED in self._environ:
@@ -113,7 +116,7 @@ class _Starting:
 
     def again(self, status: str, headers: list[tuple[str, str]]) -> Any:
         """`start_response` for an answer to the error that is being handled, in place of the one that has begun."""
-        return self(status, headers, sys.exc_info())
+        return self.start(status, headers, sys.exc_info())
 
 
 class _LateBody:
@@ -276,19 +279,18 @@ def response_of(answer: Answer, kind: type[R]) -> R:
 
 
 def remove_forged(environ: Environ) -> None:
-    """Remove what a client sent under the names that are jwtguard's to give; nobody is known until `set_identity`."""
+    """Remove what a client sent under the names that are jwtguard's to give; nobody is known until it is known who."""
     for name in _FORGED:
-        environ.pop(name, None)
+        if name in environ:  # it hardly ever is, and to ask is half of popping it
+            del environ[name]
     environ[IDENTITY] = ANONYMOUS
 
 
-def set_identity(environ: Environ, identity: Identity, remote_user: bool) -> None:
-    """Put the identity where the app reads it."""
-    environ[IDENTITY] = identity
-    if remote_user:
-        environ.pop("REMOTE_USER", None)
-        if identity.is_authenticated:
-            environ["REMOTE_USER"] = identity.subject.encode().decode("latin-1")
+def set_remote_user(environ: Environ, identity: Identity) -> None:
+    """Put the subject where a server would put a user's name."""
+    environ.pop("REMOTE_USER", None)
+    if identity.is_authenticated:
+        environ["REMOTE_USER"] = identity.subject.encode().decode("latin-1")
 
 
 def path_of(environ: Environ) -> str:

@@ -150,8 +150,10 @@ class Model:
 
     def touch(self, number: int, generation: int) -> None:
         if (entry := self.sessions.get(number)) is not None:
-            entry["seen"] = self.clock
-            entry["used"] = entry["used"] or generation == entry["generation"]
+            is_first = generation == entry["generation"] and not entry["used"]
+            if is_first or self.clock - entry["seen"] > self.policy.touch_after:
+                entry["seen"] = self.clock
+                entry["used"] = entry["used"] or is_first
 
     def adopt(self, number: int, generation: int) -> None:
         entry = self.sessions.get(number)

@@ -226,8 +226,7 @@ class Rig:
         return self.do(self.authenticator.authenticate(token, may_be_stale=may_be_stale))
 
     def recall(self, pair: TokenPair) -> Identity | None:
-        entry = self.registry.recall(pair.access_token.encode())
-        return None if entry is None else entry.identity
+        return self.registry.recall(pair.access_token.encode())
 
     def revoke(self, pair: TokenPair, user: str = "alice") -> bool:
         return self.do(self.operations.revoke(user, pair.session_id))

@@ -196,7 +196,8 @@ def test_an_entry_never_outlives_the_grace_of_its_generation() -> None:
         rig.authenticate(old)
 
 
-def test_what_remains_is_counted_from_before_the_verdict(rig: Rig) -> None:
+def test_what_remains_is_counted_from_before_the_verdict() -> None:
+    rig = Rig(session_ttl=4000)
     pair = rig.login()
     quiet(rig)
     asked_at = rig.clock.monotonic()

@@ -53,6 +53,22 @@ def test_with_an_idle_timeout_they_are_written_down_more_often() -> None:
     assert rig.document().sessions[0].seen_at >= int(rig.clock.time() * 1000) - 11_000
 
 
+def test_what_another_process_has_written_down_lately_is_not_written_again() -> None:
+    here = Rig(ttl=600.0)
+    there = here.another(ttl=600.0)
+    pair = here.logged_in()
+    there.authenticate(pair)
+    here.clock.advance(61)
+    for rig in (here, there):
+        rig.registry.ended(ALICE)
+        rig.do(rig.registry.lease(ALICE))  # before the other has written
+    here.model.calls.clear()
+    here.authenticate(pair)
+    there.authenticate(pair)
+    assert here.model.count("save") == 1
+    assert there.recall(pair)
+
+
 def test_a_touch_leaves_the_lease_as_it_is(rig: Rig) -> None:
     pair = rig.login()
     lease = rig.do(rig.registry.lease(ALICE))
@@ -190,7 +206,9 @@ def test_two_that_write_a_first_use_at_once_and_both_fail(rig: Rig) -> None:
     pair = rig.login()
     flows = [rig.authenticator.authenticate(pair.access_token.encode()) for _ in range(2)]
     to_the_save(flows[0], rig)
-    lease = rig.registry._leases[ALICE]
+    lease = rig.registry._leases.get(ALICE)
+    assert lease is not None
+    assert lease.touched is not None
     mark = dict(lease.touched)
     lease.touched.clear()  # as the second thread saw it
     wait = next(flows[1])

@@ -55,7 +55,9 @@ def test_a_save_that_may_end_something_is_followed_by_the_invalidation(rig: Rig,
 def test_a_save_that_ends_nothing_leaves_leases_alone(rig: Rig) -> None:
     pair = rig.logged_in()
     lease = lease_of(rig)
+    rig.clock.advance(61)
     rig.do(rig.committer.commit(ALICE, "alice", partial(touch, session_id=session_id(pair), generation=1)))
+    rig.clock.advance(61)
     rig.model.on_saved = once(DOWN)
     rig.do(rig.committer.commit(ALICE, "alice", partial(touch, session_id=session_id(pair), generation=1)))
     assert lease.alive

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from cachetools import LRUCache
 from documents import fresh, moment, saved
 from orders import CLOCK, FIRST, NOW, ONE_SESSION, SECOND, SID, Actor, Once, Scenario, World, every_order, used
 from rig import ALICE, ModelStore, Rig
@@ -24,7 +23,7 @@ from jwtguard.document import Document, decode, encode
 from jwtguard.errors import StoreError, StoreUnavailable
 from jwtguard.flow import Flow, Save
 from jwtguard.push import Epoch
-from jwtguard.recall import Lease
+from jwtguard.recall import Lease, Leases
 from jwtguard.registry import Registry
 from jwtguard.stores.base import Loaded
 from jwtguard.testing import FakeClock
@@ -241,17 +240,21 @@ class PublishesStaleFills(Registry):
         super()._kill(leases, [])
 
 
+class KeepsThemAlive(Leases):
+    def push_out(self, leases: dict[bytes, Lease]) -> None: ...
+
+
 class LetsPushedOutLeasesLive(Registry):
     def _renew(self) -> None:
         super()._renew()
-        self._leases: LRUCache[bytes, Lease] = LRUCache(self._size)  # type: ignore[assignment]
+        self._leases = KeepsThemAlive(self._size)
 
 
 class LetsReplacedLeasesLive(Registry):
     def _publish(
         self, key: bytes, flight: registry_module._Fill, loaded: Loaded, began: float, epoch: Epoch | None
     ) -> Lease:
-        self._leases.pop(key, None)
+        self._leases.pop(key)
         return super()._publish(key, flight, loaded, began, epoch)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from copy import copy
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jwtguard.model import ANONYMOUS, Device, Event, Identity, Session, TokenPair, read_only
 
@@ -108,3 +112,60 @@ def test_what_is_read_only_stays_so_all_the_way_down() -> None:
         claims["org"]["units"][0]["id"] = 2
     shown = dataclasses.replace(IDENTITY, claims=claims).to_dict()["claims"]
     assert shown == {"roles": ["x"], "org": {"units": [{"id": 1}]}, "level": 3}
+
+
+# -- what a token's identity makes when it is asked ------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+CLAIMS = {
+    "iss": "tests",
+    "aud": "tests",
+    "sub": "alice",
+    "iat": 1_700_000_000,
+    "exp": 1_700_001_800,
+    "sid": "A" * 22,
+    "jti": "A" * 22 + ".3",
+    "scope": "read write",
+}
+
+
+@given(st.dictionaries(st.sampled_from(["iss", "aud", "exp", "scope", "name", "{", "roles"]), JSON, max_size=4))
+def test_the_claims_of_a_token_are_exactly_those_that_it_had(other: dict[str, Any]) -> None:
+    claims = CLAIMS | other | {"exp": CLAIMS["exp"]}
+    identity = Identity.of_token(claims, ("read", "write"), "tests")
+    assert identity.to_dict()["claims"] == claims
+    assert repr(identity.to_dict()["claims"]["aud"]) == repr(claims["aud"]), "of the same type, too"
+    assert identity.with_scopes(("read",)).to_dict()["claims"] == claims
+
+
+def test_a_fractional_expiry_is_kept_in_the_claims() -> None:
+    identity = Identity.of_token(CLAIMS | {"exp": 1_700_001_800.0}, (), "tests")
+    assert identity.expires_at == 1_700_001_800
+    assert repr(identity.claims["exp"]) == "1700001800.0"
+
+
+def test_a_tokens_identity_is_like_any_other() -> None:
+    identity = Identity.of_token(CLAIMS, ("read", "write"), "tests")
+    same = Identity("alice", "A" * 22, "A" * 22 + ".3", ("read", "write"), "tests", 1_700_001_800)
+    assert identity == same
+    assert hash(identity) == hash(same)
+    assert repr(identity) == repr(same)
+    assert replace(identity, scopes=()) == replace(same, scopes=())
+    assert copy(identity) == same
+    with pytest.raises(TypeError):
+        identity.claims["sub"] = "bob"  # type: ignore[index]
+    with pytest.raises(AttributeError, match="'Identity' object has no attribute 'subjekt'"):
+        identity.subjekt  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError):
+        same._token  # noqa: B018
+
+
+def test_identities_share_what_is_equal() -> None:
+    texts = json.dumps(CLAIMS), json.dumps(CLAIMS)  # so that nothing is shared before
+    one, other = (Identity.of_token(claims, tuple(claims["scope"].split()), "tests") for claims in map(json.loads, texts))
+    assert one.scopes is other.scopes
+    assert one.expires_at is other.expires_at

@@ -9,11 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwtguard.model import ANONYMOUS, Identity
-from jwtguard.recall import DEAD, Entry, Lease, RecallTable, digest_of
+from jwtguard.recall import DEAD, Entry, Lease, Leases, RecallTable, digest_of
 from jwtguard.testing import FakeClock
-from jwtguard.tokens import Access
-
-ACCESS = Access("alice", b"i" * 16, 1, (), 0, {})
 
 
 class Known:
@@ -24,7 +21,7 @@ class Known:
         hour = {"lease": 3600.0, "entry": 3600.0, "token": 3600.0} | limits
         now = self.clock.monotonic()
         self.lease = a_lease(until=now + hour["lease"])
-        fresh = Entry(ACCESS, ANONYMOUS, expires_at=self.clock.time() + hour["token"], since=7)
+        fresh = Entry(ANONYMOUS, expires_at=self.clock.time() + hour["token"], since=7)
         self.entry = fresh.admitted(self.lease, ANONYMOUS, now + hour["entry"])
         self.table = RecallTable(10, self.clock.monotonic, self.clock.time)
 
@@ -38,7 +35,7 @@ def a_lease(**fields: Any) -> Lease:
 
 def entry_of(number: int) -> Entry:
     identity = Identity(str(number), "", "", (), "", 0)
-    return Entry(ACCESS, identity, expires_at=0, since=0)
+    return Entry(identity, expires_at=0, since=0)
 
 
 # -- how long --------------------------------------------------------------------------------------------------------------
@@ -85,7 +82,7 @@ def test_a_token_expires_by_the_wall_clock_and_a_lease_by_the_other() -> None:
 
 def test_a_token_that_was_only_verified_is_not_good() -> None:
     known = Known()
-    fresh = Entry(ACCESS, ANONYMOUS, expires_at=known.clock.time() + 10, since=0, until=float("inf"))
+    fresh = Entry(ANONYMOUS, expires_at=known.clock.time() + 10, since=0, until=float("inf"))
     assert fresh.lease is DEAD
     assert not DEAD.alive
     assert not known.table.is_good(fresh)
@@ -94,10 +91,11 @@ def test_a_token_that_was_only_verified_is_not_good() -> None:
 
 def test_an_admitted_entry_is_another_one_of_the_same_token() -> None:
     known = Known()
-    moved = known.entry.admitted(DEAD, ANONYMOUS, 5.0)
+    newer = a_lease()
+    moved = known.entry.admitted(newer, ANONYMOUS, 5.0)
     assert known.is_good()
-    assert (moved.access, moved.expires_at, moved.since) == (ACCESS, known.entry.expires_at, 7)
-    assert (moved.lease, moved.until) == (DEAD, 5.0)
+    assert (moved.expires_at, moved.since) == (known.entry.expires_at, newer.number)
+    assert (moved.lease, moved.until) == (newer, 5.0)
 
 
 def test_the_clock_of_the_store_goes_on() -> None:
@@ -173,3 +171,30 @@ def test_being_found_again_and_again_makes_no_growth() -> None:
     for _ in range(100):
         table.get(b"0")
     assert len(table) == before
+
+
+# -- leases ----------------------------------------------------------------------------------------------------------------
+
+
+@given(size=st.integers(1, 12), steps=st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=200))
+def test_leases_that_are_held_are_alive_and_all_others_are_dead(size: int, steps: list[tuple[bool, int]]) -> None:
+    leases, made = Leases(size), list[Lease]()
+    for ends, number in steps:
+        key = b"%d" % number
+        if ends:
+            if (lease := leases.pop(key)) is not None:
+                lease.alive = False
+        elif leases.get(key) is None:
+            made.append(a_lease())
+            leases.put(key, made[-1])
+        held = [lease for key in list(leases) if (lease := leases._young.get(key) or leases._old.get(key))]
+        assert len(leases) == len(held) <= max(2, size)
+        assert {id(lease) for lease in made if lease.alive} == set(map(id, held))
+
+
+def test_the_latest_used_leases_stay() -> None:
+    leases = Leases(10)
+    for number in range(1000):
+        leases.put(b"%d" % number, a_lease())
+        assert leases.get(b"0")
+        assert leases.get(b"%d" % max(0, number - 1))

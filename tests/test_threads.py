@@ -85,9 +85,9 @@ class Crowd:
     def authenticate(self, rig: Rig, known: Known, chance: random.Random) -> None:
         token = chance.choice(known.pairs).access_token.encode()
         was_over = known.over
-        if (entry := rig.registry.recall(token)) is not None:
+        if (recalled := rig.registry.recall(token)) is not None:
             assert not was_over, "the warm path let an ended session in"
-            assert entry.identity.subject == known.user
+            assert recalled.subject == known.user
         was_over = known.over
         try:
             identity = run(rig.authenticator.authenticate(token), self.store)

@@ -130,7 +130,7 @@ def test_c15_no_more_is_looked_at_than_a_token_may_have(
 
     monkeypatch.setattr(bearer, "_NAMES_BEARER", Bounded(bearer._NAMES_BEARER))
     monkeypatch.setattr(bearer, "_BEARER", Bounded(bearer._BEARER))
-    monkeypatch.setattr("jwtguard.registry.digest_of", never)
+    monkeypatch.setattr("jwtguard.recall.sha256", never)
     monkeypatch.setattr("jwtguard.authentication.digest_of", never)
     statuses: list[str] = []
     environ = environ_of(Request(headers=(("Authorization", value.decode()),)))
