@@ -6,7 +6,7 @@ refusal that newer data could overturn is therefore given only after a load that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -28,10 +28,11 @@ from .model import Identity, read_only
 from .policy import Active, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
 from .recall import Entry, Lease, digest_of
 from .registry import Registry
+from .telemetry import Telemetry
 from .tokens import Access, Tokens
 from .transitions import adopt, touch
 
-__all__ = ["ENDED", "Authenticator", "Tell"]
+__all__ = ["ENDED", "Authenticator"]
 
 ENDED: Final[Mapping[Reason, type[AuthError]]] = {
     Reason.UNKNOWN: SessionUnknown,
@@ -39,9 +40,6 @@ ENDED: Final[Mapping[Reason, type[AuthError]]] = {
     Reason.EVICTED: SessionEvicted,
     Reason.EXPIRED: SessionExpired,
 }
-
-Tell = Callable[[str, str, bytes | None], None]
-"""Told of an event: its name, the subject, the session's id."""
 
 _Verdict: TypeAlias = Active | Ended | Superseded | None
 
@@ -63,7 +61,7 @@ class Authenticator:
         clock: Clock,
         leeway: float,
         stale_if_down: float,
-        tell: Tell,
+        telemetry: Telemetry,
     ) -> None:
         self._tokens = tokens
         self._registry = registry
@@ -72,7 +70,7 @@ class Authenticator:
         self._clock = clock
         self._leeway = leeway
         self._stale_if_down = stale_if_down
-        self._tell = tell
+        self._telemetry = telemetry
 
     def authenticate(self, token: bytes, *, may_be_stale: bool = False) -> Flow[Identity]:
         """Who an access token stands for, now. `may_be_stale`: the request changes nothing, so STALE_IF_DOWN applies.
@@ -82,6 +80,7 @@ class Authenticator:
         if len(token) > self._tokens.max_token:  # before anything is made of it, its digest too
             raise TokenInvalid
         good = self._registry.recall(token)
+        self._telemetry.looked_up(hit=good is not None)
         if good is not None:
             return good.identity
         digest = digest_of(token)
@@ -89,9 +88,13 @@ class Authenticator:
         yield from self._registry.looked()
         try:
             return (yield from self._admitted(digest, entry)).identity
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             if may_be_stale and self._registry.table.is_good(entry, self._stale_if_down):
                 return entry.identity
+            error.about(entry.identity.subject, entry.identity.session_id)
+            raise
+        except AuthError as error:
+            error.about(entry.identity.subject, entry.identity.session_id)
             raise
 
     def tenure(self, subject: str, session_id: bytes, generation: int) -> Flow[tuple[Lease, float]]:
@@ -167,7 +170,7 @@ class Authenticator:
             lease = yield from self._registry.lease(key, newer_than=max(since, lease.number))
             verdict = self._judge(lease, access)
         if verdict is None:
-            self._tell("store_behind", access.subject, access.session_id)
+            self._telemetry.tell("store_behind", access.subject, access.session_id)
             adopting = partial(adopt, session_id=access.session_id, generation=access.generation)
             yield from self._committer.commit(key, access.subject, adopting)
             lease = yield from self._registry.lease(key, newer_than=self._registry.number)

@@ -116,12 +116,15 @@ class Endpoints:
     def answer(self, endpoint: Endpoint, request: EndpointRequest) -> Flow[Answer]:
         """Serve a request. Every error of jwtguard becomes its answer; others are not caught."""
         try:
-            return (yield from self._handlers[endpoint.name](request))
+            answer = yield from self._handlers[endpoint.name](request)
         except JWTGuardError as error:
             return self.refuse(error, endpoint)
+        self._core.telemetry.served()
+        return answer
 
     def refuse(self, error: JWTGuardError, endpoint: Endpoint | None = None) -> Answer:
         """The answer to a request that an error ended, be it for an endpoint or for the app."""
+        self._core.telemetry.rejected(error)
         return error_answer(
             error,
             realm=self._core.settings.realm,

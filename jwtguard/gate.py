@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .bearer import PREFIX_LENGTH, read_bearer
 from .core import Core
-from .errors import AuthError, RequestInvalid, ScopeMissing, StoreUnavailable, TokenMissing
+from .errors import AuthError, JWTGuardError, RequestInvalid, ScopeMissing, StoreUnavailable, TokenMissing
 from .flow import Flow
 from .head import RequestHead
 from .model import ANONYMOUS, Identity
@@ -41,7 +41,10 @@ class Gate:
         self._max_token = core.settings.max_token
         self._longest = PREFIX_LENGTH + self._max_token
         self._optional = core.settings.mode == "optional"
+        self._telemetry = core.telemetry
         self.has_scope_rules = core.rules.has_scope_rules
+        if (counted := core.telemetry.counted(self.recall)) is not None:
+            self.recall = counted  # type: ignore[assignment,method-assign] # so that it costs nothing where nobody counts
 
     def recall(self, authorization: bytes) -> Identity | None:
         """The identity of a request with just this Authorization value, if that is known without waiting."""
@@ -57,6 +60,15 @@ class Gate:
         Where the path is ambiguous, no public pattern matches, and the scopes of all rules are needed. STALE_IF_DOWN is not
         for WebSockets. Raises AuthError, RequestInvalid, ScopeMissing, StoreUnavailable.
         """
+        try:
+            identity = yield from self._admit(head)
+        except JWTGuardError as error:
+            self._telemetry.rejected(error)
+            raise
+        self._telemetry.passed(identity)
+        return identity
+
+    def _admit(self, head: RequestHead) -> Flow[Identity]:
         if is_preflight(head):
             return ANONYMOUS
         required = self._rules.required(head.method, head.path)
@@ -74,7 +86,11 @@ class Gate:
 
     def check_rules(self, identity: Identity, method: str, path: str) -> None:
         """What RULES ask of a request whose identity is known. Raises ScopeMissing."""
-        check_scopes(identity, self._rules.required(method, path))
+        try:
+            check_scopes(identity, self._rules.required(method, path))
+        except ScopeMissing as error:
+            self._telemetry.denied(error)
+            raise
 
     def identify(self, head: RequestHead, *, may_be_stale: bool = False) -> Flow[Identity]:
         """The identity of a request's credentials; the anonymous one if there are none. Raises as `admit`."""
@@ -91,7 +107,7 @@ class Gate:
 def check_scopes(identity: Identity, required: Sequence[str]) -> None:
     """That an identity has all of these scopes. Raises ScopeMissing."""
     if not all(scope in identity.scopes for scope in required):
-        raise ScopeMissing(required)
+        raise ScopeMissing(required).about(identity.subject, identity.session_id)
 
 
 def is_preflight(head: RequestHead) -> bool:

@@ -47,7 +47,7 @@ FLOORS = (
         "transitions",
         "stores",
     ),
-    ("commits", "flow", "health", "push", "recall", "registry"),
+    ("commits", "flow", "health", "push", "recall", "registry", "telemetry"),
     ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),
     ("asgi", "exchange", "wsgi"),
     ("fastapi", "flask", "forward", "starlette"),
