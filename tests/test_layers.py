@@ -48,7 +48,7 @@ FLOORS = (
         "stores",
     ),
     ("commits", "flow", "health", "push", "recall", "registry", "telemetry"),
-    ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),
+    ("authentication", "core", "endpoints", "gate", "guard", "live", "operations", "watch"),
     ("asgi", "exchange", "wsgi"),
     ("fastapi", "flask", "forward", "metrics", "otel", "prometheus", "starlette"),
     ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),

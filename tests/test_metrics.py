@@ -226,7 +226,8 @@ def value_of(observer: PrometheusObserver, name: str, *labels: str) -> float:
 
 def test_with_several_processes_a_thread_samples(shared: PrometheusObserver) -> None:
     shared.close()
-    assert shared._thread is None, "nothing is begun before the first decision, so there is nothing to end"
+    thread = shared._thread
+    assert thread is None, "nothing is begun before the first decision, so there is nothing to end"
     shared._renew()
     scripted = Scripted(shared)
     scripted.hits, scripted.open = 5, 3
@@ -259,7 +260,8 @@ def test_a_child_begins_its_own_thread(shared: PrometheusObserver) -> None:
     shared.decided("admitted", None)
     before = shared._thread
     shared._renew()
-    assert shared._thread is None
+    after_the_fork = shared._thread
+    assert after_the_fork is None
     shared.decided("admitted", None)
     assert shared._thread is not before
 
