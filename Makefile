@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-BENCHMARKS = redis_memory store_ops scale revocation_lag cold_path
+BENCHMARKS = redis_memory store_ops scale revocation_lag cold_path observers
 
 .PHONY: demo test unit check bench bench-quick clean
 

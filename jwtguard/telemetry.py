@@ -198,10 +198,13 @@ class Telemetry:
         self._raise(Event("rejected", subject, session_id or None, error.code, error.status))
 
     def _raise(self, event: Event, device: Device | None = None) -> None:
+        level = EVENTS[event.name]
+        is_logged = logger.isEnabledFor(level)
+        if not is_logged and not self._observers:
+            return  # so a flood of refusals costs nothing here
         known = current_device() if device is None else device
         fields = {**event.to_dict(), "device": known.name, "ip": known.ip, "time": self._clock.time()}
-        level = EVENTS[event.name]
-        if logger.isEnabledFor(level):
+        if is_logged:
             text, *values = _sentence(event)
             logger.log(level, text, *values, extra={"jwtguard": fields})
         if self._observers:

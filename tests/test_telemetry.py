@@ -260,6 +260,14 @@ def test_a_record_carries_what_the_event_says(told: Told, caplog: pytest.LogCapt
     assert record.__dict__["jwtguard"] == event.to_dict()
 
 
+def test_what_nobody_wants_to_know_is_not_even_looked_at(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, "jwtguard")
+    monkeypatch.setattr("jwtguard.telemetry.current_device", lambda: pytest.fail("it was"))
+    Telemetry(FakeClock()).rejected(JWTGuardError())
+
+
 def test_what_is_not_logged_is_told_all_the_same(told: Told, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "jwtguard")
     assert told.of(lambda guard: guard.login("alice"))
