@@ -35,6 +35,8 @@ logger = logging.getLogger("jwtguard")
 
 INTERVAL: Final = 1.0
 """Seconds between two samples, where several processes are measured."""
+GOODBYE: Final = 3.0
+"""Seconds that closing waits for the thread."""
 
 
 class PrometheusObserver(Metrics):
@@ -123,6 +125,7 @@ class PrometheusObserver(Metrics):
         """Write what is left, and that this process has nothing open. It is called when the process exits."""
         self._stopped.set()
         if self._thread is not None:
+            self._thread.join(GOODBYE)
             self._sample_safely()
             for (instrument, _), child in self._children.items():
                 if instrument.kind == "gauge":

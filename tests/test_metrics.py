@@ -239,7 +239,7 @@ def test_with_several_processes_a_thread_samples(shared: PrometheusObserver) -> 
     scripted.hits = 6
     shared.close()
     assert thread is not None
-    thread.join(60)
+    assert not thread.is_alive()
     assert value_of(shared, "cache_lookups", "hit") == 6
     assert value_of(shared, "connections") == 0
 
@@ -258,12 +258,15 @@ def test_a_thread_that_can_not_write_says_so_and_goes_on(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_child_begins_its_own_thread(shared: PrometheusObserver) -> None:
     shared.decided("admitted", None)
-    before = shared._thread
+    before, parents = shared._thread, shared._stopped
     shared._renew()
     after_the_fork = shared._thread
     assert after_the_fork is None
     shared.decided("admitted", None)
     assert shared._thread is not before
+    parents.set()
+    assert before is not None
+    before.join(60)
 
 
 def test_two_first_decisions_begin_one_thread(shared: PrometheusObserver) -> None:
