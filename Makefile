@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 UNIT = not servers
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup
-BENCHMARKS = redis_memory store_ops scale revocation_lag cold_path warm_path flood
+BENCHMARKS = redis_memory store_ops scale revocation_lag cold_path warm_path flood observers
 
 .PHONY: demo test unit check bench bench-quick clean
 

@@ -64,7 +64,6 @@ def error_answer(error: JWTGuardError, *, realm: str, on_error: ErrorHook | None
     headers = [("Content-Type", "application/problem+json"), _NOT_STORED, *error.headers().items()]
     if error.challenges:
         headers.append(("WWW-Authenticate", _challenge(error, realm, error_code)))
-    logger.info("refused: %d %s", error.status, error.code)
     return Answer(error.status, tuple(headers), _body(error, problem, on_error))
 
 

@@ -6,7 +6,7 @@ refusal that newer data could overturn is therefore given only after a load that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -28,10 +28,11 @@ from .model import Identity
 from .policy import Active, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
 from .recall import FOREVER, Entry, Lease, digest_of
 from .registry import Registry
+from .telemetry import Telemetry
 from .tokens import Access, Tokens, access_of
 from .transitions import adopt, touch
 
-__all__ = ["ENDED", "Authenticator", "Tell"]
+__all__ = ["ENDED", "Authenticator"]
 
 ENDED: Final[Mapping[Reason, type[AuthError]]] = {
     Reason.UNKNOWN: SessionUnknown,
@@ -39,9 +40,6 @@ ENDED: Final[Mapping[Reason, type[AuthError]]] = {
     Reason.EVICTED: SessionEvicted,
     Reason.EXPIRED: SessionExpired,
 }
-
-Tell = Callable[[str, str, bytes | None], None]
-"""Told of an event: its name, the subject, the session's id."""
 
 NO_GENERATION: Final = 0
 
@@ -65,7 +63,7 @@ class Authenticator:
         clock: Clock,
         leeway: float,
         stale_if_down: float,
-        tell: Tell,
+        telemetry: Telemetry,
     ) -> None:
         self._tokens = tokens
         self._registry = registry
@@ -74,7 +72,7 @@ class Authenticator:
         self._clock = clock
         self._leeway = leeway
         self._stale_if_down = stale_if_down
-        self._tell = tell
+        self._telemetry = telemetry
 
     def authenticate(self, token: bytes, *, may_be_stale: bool = False) -> Flow[Identity]:
         """Who an access token stands for, now. `may_be_stale`: the request changes nothing, so STALE_IF_DOWN applies.
@@ -84,6 +82,7 @@ class Authenticator:
         if len(token) > self._tokens.max_token:  # before anything is made of it, its digest too
             raise TokenInvalid
         good = self._registry.recall(token)
+        self._telemetry.looked_up(hit=good is not None)
         if good is not None:
             return good
         digest = digest_of(token)
@@ -91,9 +90,13 @@ class Authenticator:
         yield from self._registry.looked()
         try:
             return (yield from self._admitted(digest, entry, access)).identity
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             if may_be_stale and self._registry.table.is_good(entry, self._stale_if_down):
                 return entry.identity
+            error.about(entry.identity.subject, entry.identity.session_id)
+            raise
+        except AuthError as error:
+            error.about(entry.identity.subject, entry.identity.session_id)
             raise
 
     def vouched(self, token: bytes) -> Identity:
@@ -166,7 +169,7 @@ class Authenticator:
             lease = yield from self._registry.lease(key, newer_than=max(since, lease.number))
             verdict = self._judge(lease, access)
         if verdict is None:
-            self._tell("store_behind", access.subject, access.session_id)
+            self._telemetry.tell("store_behind", access.subject, access.session_id)
             adopting = partial(adopt, session_id=access.session_id, generation=access.generation)
             yield from self._committer.commit(key, access.subject, adopting)
             lease = yield from self._registry.lease(key, newer_than=self._registry.number)

@@ -17,21 +17,22 @@ from __future__ import annotations
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from .clock import Clock
-from .document import Document, encode
+from .document import Document, SessionRecord, encode
 from .errors import StoreError, StoreUnavailable
 from .flow import Flow, Pause, Save, Wait
 from .forks import renew_after_fork
 from .health import Health
 from .mutex import Mutex
-from .policy import Moment, Policy, keep_until
+from .policy import Moment, Policy, expired_in, keep_until
 from .registry import Registry, wake
 from .stores.base import Loaded
+from .telemetry import Tell
 from .transitions import Step, Transition
 
 __all__ = ["Committer", "Turns"]
@@ -89,15 +90,19 @@ class Turns:
 class Committer:
     """Applies transitions to user documents.
 
-    Arguments: `patience`, seconds for a whole commit; `health`, told of every success and failure to write.
+    Arguments: `patience`, seconds for a whole commit; `health`, told of every success and failure to write; `tell`, of what
+    ends on the way.
     """
 
-    def __init__(self, registry: Registry, policy: Policy, *, patience: float, clock: Clock, health: Health) -> None:
+    def __init__(
+        self, registry: Registry, policy: Policy, *, patience: float, clock: Clock, health: Health, tell: Tell
+    ) -> None:
         self._registry = registry
         self._policy = policy
         self._patience = patience
         self._clock = clock
         self._health = health
+        self._tell = tell
         self._turns = Turns()
 
     def is_busy(self, key: bytes) -> bool:
@@ -132,11 +137,13 @@ class Committer:
                 loaded = yield from self._registry.load(key)
                 document = self._registry.read(loaded.data, subject)
                 moment = moment or self._moment(loaded, document)
-                step = transition(document, moment._replace(everyone=self._registry.everyone))
+                present = moment._replace(everyone=self._registry.everyone)
+                step = transition(document, present)
                 if step.document is None:
                     return step
                 try:
                     if (yield from self._save(key, loaded.version, step.document, step.ends)):
+                        self._tell_of(subject, step, expired_in(document, present, step.document))
                         return step
                 except StoreError as error:
                     may_land_late = may_land_late or step.ends
@@ -154,26 +161,32 @@ class Committer:
             raise StoreUnavailable("gave up: others changed this user's sessions at every attempt")
         return step
 
+    def _tell_of(self, subject: str, step: Step[Any], expired: Iterable[SessionRecord]) -> None:
+        """Tell what a saved step has ended on its way to what it was for."""
+        for session in expired:
+            self._tell("expired", subject, session.id, count=1)
+        for session_id in step.replaced:
+            self._tell("revoked", subject, session_id, code="replaced", count=1)
+        for session_id in step.evicted:
+            self._tell("evicted", subject, session_id, count=1)
+
     def _moment(self, loaded: Loaded, document: Document) -> Moment:
         return Moment(loaded.now, self._policy).not_before(document)
 
     def _save(self, key: bytes, expected: bytes | None, document: Document, ends: bool) -> Flow[bool]:
+        save = Save(
+            key,
+            encode(document),
+            expected=expected,
+            version=secrets.token_bytes(VERSION_BYTES),
+            expires_at=keep_until(document, self._policy),
+            ends=ends,
+        )
         try:
-            saved: bool = yield Save(
-                key,
-                encode(document),
-                expected=expected,
-                version=secrets.token_bytes(VERSION_BYTES),
-                expires_at=keep_until(document, self._policy),
-                ends=ends,
-            )
-        except StoreError as error:
-            self._health.failed(error)
-            raise
+            saved: bool = yield from self._health.call("save", save)
         finally:
             if ends:
                 self._registry.ended(key)
-        self._health.worked()
         return saved
 
 

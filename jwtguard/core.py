@@ -6,37 +6,31 @@ Nothing here opens, reads or starts anything: the first use does.
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .authentication import Authenticator
 from .clock import Clock
 from .commits import Committer
 from .cookies import ROOM
 from .document import everyone_key
-from .errors import ConfigError
+from .errors import ConfigError, JWTGuardError
+from .flow import Flow
 from .health import Health
 from .keys import Keyring
 from .live import Live
-from .model import Event
+from .model import Identity
 from .operations import ClaimsLoader, Operations
 from .policy import Policy
 from .registry import LONGEST, Registry
 from .rules import Rules
 from .settings import Settings
 from .stores.base import Pushed, Watched
-from .tokens import Tokens, text_of_id
+from .telemetry import EventHook, Observer, Telemetry
+from .tokens import Tokens, token_bytes
 
 __all__ = ["Core", "Hooks", "patience_of"]
-
-logger = logging.getLogger("jwtguard")
-
-_ALARMING: Final = {
-    "refresh_reused": "an older refresh token came back, which looks like theft; it is",
-    "store_behind": "the store has lost writes; shown by a token",
-}
 
 PATIENCE: Final = 8
 """One request waits for as many store timeouts at most, whatever it does."""
@@ -47,35 +41,37 @@ SHORTEST_PATIENCE: Final = 2.0
 class Hooks:
     """What an app may have called.
 
-    `claims_loader(subject)` gives the custom claims at login and at each rotation; `on_event(event)` is told what happens;
-    `on_error(error, problem)` may answer another body, a JSON object, for an error.
+    `claims_loader(subject)` gives the custom claims at login and at each rotation; `on_event(event)`, one function or
+    a list of them, is told what happens; `on_error(error, problem)` may answer another body, a JSON object, for an error;
+    `observers` measure (see `telemetry`).
     """
 
     claims_loader: ClaimsLoader | None = None
-    on_event: Callable[[Event], None] | None = None
+    on_event: EventHook | Sequence[EventHook] | None = None
     on_error: Callable[[Exception, dict[str, Any]], dict[str, Any] | None] | None = None
+    observers: Sequence[Observer] = ()
 
     def check(self, *, asynchronous: bool) -> None:
         """That each can be called where it will be. Raises ConfigError."""
-        for name in ("claims_loader", "on_event", "on_error"):
-            hook = getattr(self, name)
+        for name, hook in (
+            ("claims_loader", self.claims_loader),
+            *(("on_event", hook) for hook in self.event_hooks),
+            ("on_error", self.on_error),
+        ):
             if hook is not None and not callable(hook):
                 raise ConfigError(f"{name} is of type {type(hook).__name__}: expected a function")
             if inspect.iscoroutinefunction(hook) and not (asynchronous and name == "claims_loader"):
                 raise ConfigError(f"{name} is an async function: expected a plain one, since nothing awaits it")
+        for observer in self.observers:
+            if not isinstance(observer, Observer):
+                raise ConfigError(f"observers has a {type(observer).__name__}: expected objects of telemetry.Observer")
 
-    def tell(self, name: str, subject: str = "", session_id: bytes | None = None) -> None:
-        """Raise an event, and log it if somebody should look into it. What goes wrong in the app's own hook is logged, and
-        changes no answer."""
-        event = Event(name, subject, None if session_id is None else text_of_id(session_id))
-        if name in _ALARMING:
-            logger.warning("%s: %s of %a", name, _ALARMING[name], subject)
+    @property
+    def event_hooks(self) -> tuple[EventHook, ...]:
+        """The functions of `on_event`."""
         if self.on_event is None:
-            return
-        try:
-            self.on_event(event)
-        except Exception:  # another party's code, after the fact that it is told of
-            logger.exception("on_event failed for the event %r", name)
+            return ()
+        return tuple(self.on_event) if isinstance(self.on_event, list | tuple) else (cast("EventHook", self.on_event),)
 
 
 class Core:
@@ -87,17 +83,19 @@ class Core:
     def __init__(self, settings: Settings, *, store: object, keys: Keyring | None, clock: Clock, hooks: Hooks) -> None:
         self.settings = settings
         self.hooks = hooks
+        self.telemetry = Telemetry(clock, hooks.event_hooks, hooks.observers)
         self.rules = Rules(settings.public, settings.rules)
         policy = _policy(settings)
         patience = patience_of(settings)
         self.tokens = _tokens(settings, keys, clock)
-        self.registry = _registry(settings, store, clock, hooks, patience)
+        self.registry = _registry(settings, store, clock, self.telemetry, patience)
         committer = Committer(
             self.registry,
             policy,
             patience=patience,
             clock=clock,
-            health=Health("be written", hooks.tell, clock.monotonic),
+            health=Health("write", self.telemetry, clock.monotonic),
+            tell=self.telemetry.tell,
         )
         self.authenticator = Authenticator(
             tokens=self.tokens,
@@ -107,7 +105,7 @@ class Core:
             clock=clock,
             leeway=settings.leeway,
             stale_if_down=settings.stale_if_down,
-            tell=hooks.tell,
+            telemetry=self.telemetry,
         )
         self.live = Live(
             self.authenticator, self.registry, clock=clock, ttl=_lease_ttl(settings, settings.cache_ttl), patience=patience
@@ -120,8 +118,19 @@ class Core:
             policy=policy,
             clock=clock,
             claims_loader=hooks.claims_loader,
-            tell=hooks.tell,
+            telemetry=self.telemetry,
         )
+        self.telemetry.attach(self.live.__len__, self.registry.coherence)
+
+    def authenticate(self, token: str) -> Flow[Identity]:
+        """Who an access token stands for, now. What becomes of it is told."""
+        try:
+            identity = yield from self.authenticator.authenticate(token_bytes(token))
+        except JWTGuardError as error:
+            self.telemetry.rejected(error)
+            raise
+        self.telemetry.passed(identity)
+        return identity
 
     def close(self) -> None:
         """End what is open, and stop listening to the store, until the next use."""
@@ -147,7 +156,7 @@ def _tokens(settings: Settings, keys: Keyring | None, clock: Clock) -> Tokens:
     )
 
 
-def _registry(settings: Settings, store: object, clock: Clock, hooks: Hooks, patience: float) -> Registry:
+def _registry(settings: Settings, store: object, clock: Clock, telemetry: Telemetry, patience: float) -> Registry:
     return Registry(
         everyone=everyone_key(settings.issuer),
         ttl=_lease_ttl(settings, settings.cache_ttl),
@@ -155,7 +164,7 @@ def _registry(settings: Settings, store: object, clock: Clock, hooks: Hooks, pat
         size=settings.cache_size,
         patience=patience,
         clock=clock,
-        health=Health("be read", hooks.tell, clock.monotonic),
+        health=Health("read", telemetry, clock.monotonic),
         watch=store.watch if isinstance(store, Watched) else None,
         pushed=store if isinstance(store, Pushed) else None,
     )

@@ -40,6 +40,7 @@ __all__ = [
     "document_key",
     "encode",
     "everyone_key",
+    "subject_of",
 ]
 
 FORMAT: Final = 1
@@ -282,6 +283,14 @@ def decode(data: bytes | None, subject: str) -> Document:
         sessions,
         tuple(replace(stone, until=stone.until + clock) for stone in wire.tombstones),
     )
+
+
+def subject_of(data: bytes) -> str | None:
+    """Whose document this is, by what it says itself; None if it can't be read."""
+    try:
+        return _decoder.decode(data[:-CHECKSUM_BYTES]).subject
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 def _unfolded(sessions: tuple[_WireSession, ...], clock: int) -> Iterator[SessionRecord]:

@@ -124,12 +124,15 @@ class Endpoints:
         """Serve a request. Every error of jwtguard becomes its answer; others are not caught."""
         try:
             self._gate.arrive(request.head)
-            return (yield from self._handlers[endpoint.name](request))
+            answer = yield from self._handlers[endpoint.name](request)
         except JWTGuardError as error:
             return self.refuse(error, endpoint)
+        self._core.telemetry.served()
+        return answer
 
     def refuse(self, error: JWTGuardError, endpoint: Endpoint | None = None) -> Answer:
         """The answer to a request that an error ended, be it for an endpoint or for the app."""
+        self._core.telemetry.rejected(error)
         return error_answer(
             error,
             realm=self._core.settings.realm,

@@ -36,7 +36,7 @@ message given to the constructor is for logs and developers; it holds no token a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from .model import Session
@@ -85,9 +85,18 @@ class JWTGuardError(Exception):
     description: ClassVar[str] = "An error."
     challenges: ClassVar[bool] = False
     """Whether the answer carries a `WWW-Authenticate: Bearer` challenge."""
+    concerns: tuple[str, str] = ("", "")
+    """For telemetry: the subject and the session id of the token that was verified, where one was. No answer has them."""
+    told: bool = False
+    """For telemetry: whether it is counted and logged. That is done once, by whoever sees it first."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.description)
+
+    def about(self, subject: str, session_id: str = "") -> Self:
+        """This error, about a verified token."""
+        self.concerns = (subject, session_id)
+        return self
 
     @property
     def detail(self) -> str:

@@ -15,6 +15,7 @@ from .core import Core
 from .errors import (
     AuthError,
     ConfigError,
+    JWTGuardError,
     RefreshError,
     RequestInvalid,
     ScopeMissing,
@@ -64,7 +65,10 @@ class Gate:
         # In cookie mode more is to be judged than one header, so nothing is recalled by it.
         self._longest = PREFIX_LENGTH + self._max_token if self.cookies is None else 0
         self._optional = core.settings.mode == "optional"
+        self._telemetry = core.telemetry
         self.has_scope_rules = core.rules.has_scope_rules
+        if (counted := core.telemetry.counted(self.recall)) is not None:
+            self.recall = counted  # type: ignore[assignment,method-assign] # so that it costs nothing where nobody counts
 
     def recall(self, authorization: bytes) -> Identity | None:
         """The identity of a request with just this Authorization value, if that is known without waiting.
@@ -79,6 +83,15 @@ class Gate:
         Where the path is ambiguous, no public pattern matches, and the scopes of all rules are needed. STALE_IF_DOWN is not
         for WebSockets. Raises AuthError, CrossSite, RequestInvalid, ScopeMissing, StoreUnavailable.
         """
+        try:
+            identity = yield from self._admit(head)
+        except JWTGuardError as error:
+            self._telemetry.rejected(error)
+            raise
+        self._telemetry.passed(identity)
+        return identity
+
+    def _admit(self, head: RequestHead) -> Flow[Identity]:
         if is_preflight(head):
             return ANONYMOUS
         self.arrive(head)
@@ -103,7 +116,11 @@ class Gate:
 
     def check_rules(self, identity: Identity, method: str, path: str) -> None:
         """What RULES ask of a request whose identity is known. Raises ScopeMissing."""
-        check_scopes(identity, self._rules.required(method, path))
+        try:
+            check_scopes(identity, self._rules.required(method, path))
+        except ScopeMissing as error:
+            self._telemetry.denied(error)
+            raise
 
     def identify(self, head: RequestHead, *, may_be_stale: bool = False) -> Flow[Identity]:
         """The identity of a request's credentials; the anonymous one if there are none. Raises as `admit`."""
@@ -162,7 +179,7 @@ def _cookie_mode(settings: Settings, prefix: str | None) -> CookieMode | None:
 def check_scopes(identity: Identity, required: Sequence[str]) -> None:
     """That an identity has all of these scopes. Raises ScopeMissing."""
     if not all(scope in identity.scopes for scope in required):
-        raise ScopeMissing(required)
+        raise ScopeMissing(required).about(identity.subject, identity.session_id)
 
 
 def is_preflight(head: RequestHead) -> bool:

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+from .answers import ErrorHook
 from .clock import Clock, SystemClock
 from .core import Core, Hooks, patience_of
 from .errors import ConfigError
 from .flow import Flow, arun, run
 from .keys import Keyring
-from .model import Coherence, Device, Event, Identity, Session, TokenPair
+from .model import Coherence, Device, Identity, Session, TokenPair
 from .operations import ClaimsLoader
 from .settings import Settings
 from .stores import open_store
 from .stores.adapters import InThreads, OnLoop, Within
 from .stores.base import AsyncStore, Paired, Store, check_store, is_async
-from .tokens import token_bytes
+from .telemetry import EventHook, Observer
 
 if TYPE_CHECKING:
     from .asgi import ASGIApp
@@ -38,7 +39,6 @@ T = TypeVar("T")
 
 Subject = str | int | UUID
 Timestamp = float | datetime
-ErrorHook = Callable[[Exception, dict[str, Any]], dict[str, Any] | None]
 
 
 class GuardMethods(ABC):
@@ -99,7 +99,7 @@ class GuardMethods(ABC):
 
     def authenticate(self, token: str) -> Identity:
         """Who an access token stands for, now: what the middleware asks. Raises an AuthError, or StoreUnavailable."""
-        return self.perform(self.core.authenticator.authenticate(token_bytes(token)))
+        return self.perform(self.core.authenticate(token))
 
     def logout(self, identity: Identity) -> None:
         """End the session of an identity. One that is over already is no error. Raises StoreUnavailable."""
@@ -156,8 +156,7 @@ class Guard(GuardMethods):
     """Guards a WSGI app, and gives its views the user's sessions. All methods block, and may be called from any thread.
 
     Arguments: `settings`, read from the environment if left out; `store`, in place of the one that the settings name;
-    `keys`, in place of theirs; `clock`, for tests; and the hooks `claims_loader`, `on_event`, `on_error` (see
-    `jwtguard.core.Hooks`).
+    `keys`, in place of theirs; `clock`, for tests; and what the app has called, as `jwtguard.core.Hooks` says.
 
     Raises ConfigError at construction if anything is wrong with the settings. Connects at first use.
     """
@@ -170,10 +169,11 @@ class Guard(GuardMethods):
         keys: Keyring | None = None,
         clock: Clock | None = None,
         claims_loader: ClaimsLoader | None = None,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: EventHook | Sequence[EventHook] | None = None,
         on_error: ErrorHook | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error))
+        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error, observers))
         parts.hooks.check(asynchronous=False)
         if is_async(parts.store):
             raise ConfigError("the store is async, and a Guard's calls block: use an AsyncGuard, or a blocking store")
@@ -242,10 +242,11 @@ class AsyncGuard:
         keys: Keyring | None = None,
         clock: Clock | None = None,
         claims_loader: ClaimsLoader | None = None,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: EventHook | Sequence[EventHook] | None = None,
         on_error: ErrorHook | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error))
+        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error, observers))
         parts.hooks.check(asynchronous=True)
         self._store, self._blocking = parts.both_colours()
         self.core = parts.core(keys)
@@ -303,7 +304,7 @@ class AsyncGuard:
 
     async def authenticate(self, token: str) -> Identity:
         """As `Guard.authenticate`."""
-        return await self.perform(self.core.authenticator.authenticate(token_bytes(token)))
+        return await self.perform(self.core.authenticate(token))
 
     async def logout(self, identity: Identity) -> None:
         """As `Guard.logout`."""
@@ -390,10 +391,9 @@ class _Parts:
         return InThreads(blocking, patience=patience_of(self.settings)), blocking
 
 
-_ARGUMENTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error")
+_ARGUMENTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error", "observers")
 
 
 def take_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
     """Take from `overrides` the arguments of a guard that are no settings. `store` and `keys` as text are settings."""
-    names = [name for name in _ARGUMENTS if not isinstance(overrides.get(name, ""), str)]
-    return {name: overrides.pop(name) for name in names}
+    return {name: overrides.pop(name) for name in _ARGUMENTS if not isinstance(overrides.get(name, ""), str)}

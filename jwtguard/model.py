@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -247,14 +247,28 @@ class Coherence:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, for `on_event`. It holds no token.
+    """Something that happened, told once, by the process that did it. It holds no token and no secret.
 
     `name`: `opened`, `refreshed`, `refresh_replayed` (an older token got the same answer again, within its grace),
-    `refresh_reused`, `revoked`, `evicted`, `store_behind` (the store has lost writes), `store_down`, `store_up`,
-    `push_down`, `push_up`.
-    `session_id` is None where all of a user's sessions are meant; `subject` is empty where all users are.
+    `refresh_reused`, `revoked`, `evicted`, `expired`, `rejected`, `store_behind` (the store has lost writes), `store_down`,
+    `store_up`, `push_down`, `push_up`.
+    `session_id` is None where several sessions are meant, or none, and `subject` empty where all users are.
+    `code`: why. `status`: the HTTP status of what was rejected. `device` and `ip`: where it was asked for, as far as known.
+    `count`: how many sessions it opened or ended; None where that isn't known. `time`: seconds since the epoch. `detail`: a
+    sentence for operators, where there is more to say.
     """
 
     name: str
     subject: str = ""
     session_id: str | None = None
+    code: str = ""
+    status: int | None = None
+    device: str = ""
+    ip: str | None = None
+    count: int | None = 0
+    time: float = 0.0
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}

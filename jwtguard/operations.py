@@ -10,16 +10,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from functools import partial, wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from .authentication import ENDED, Tell
+from .authentication import ENDED
 from .clock import Clock
 from .commits import Committer
 from .context import current_device, current_identity, forbid_storing
 from .cookies import check_origin, hand_over, take_back
 from .document import MAX_SESSIONS, Reason, SessionRecord, document_key, everyone_key
-from .errors import LimitReached, RefreshReused, RefreshSuperseded, TokenInvalid
+from .errors import JWTGuardError, LimitReached, RefreshReused, RefreshSuperseded, TokenInvalid
 from .flow import Call, Flow
 from .inputs import (
     checked_claims,
@@ -33,6 +33,7 @@ from .inputs import (
 from .model import Device, Identity, Session, TokenPair
 from .policy import Ended, Moment, Policy, Superseded, active_sessions, reason_inactive
 from .registry import Registry
+from .telemetry import Telemetry
 from .tokens import CLOCK_SKEW, ID_BYTES, Refresh, Tokens, id_of_text, text_of_id, token_bytes
 from .transitions import (
     FIRST_GENERATION,
@@ -54,6 +55,8 @@ from .transitions import (
 __all__ = ["Operations"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
+E = TypeVar("E", bound=JWTGuardError)
 
 ClaimsLoader = Callable[[str], Any]
 
@@ -66,11 +69,23 @@ class _Claims(NamedTuple):
     current: dict[str, Any]
 
 
+def _reported(method: Callable[Concatenate[Operations, P], Flow[T]]) -> Callable[Concatenate[Operations, P], Flow[T]]:
+    """A flow whose refusal is told, also where its caller deals with it."""
+
+    def flow(self: Operations, *arguments: P.args, **options: P.kwargs) -> Flow[T]:
+        try:
+            return (yield from method(self, *arguments, **options))
+        except JWTGuardError as error:
+            self._telemetry.rejected(error)
+            raise
+
+    return wraps(method)(flow)  # type: ignore[return-value]
+
+
 class Operations:
     """The flows of one guard.
 
-    Arguments: `claims_loader`, a user's hook, called with the subject at login and at each rotation; `tell`, told of each
-    event: its name, the subject, the session's id.
+    Arguments: `claims_loader`, a user's hook, called with the subject at login and at each rotation.
     """
 
     def __init__(
@@ -82,7 +97,7 @@ class Operations:
         policy: Policy,
         clock: Clock,
         claims_loader: ClaimsLoader | None,
-        tell: Tell,
+        telemetry: Telemetry,
     ) -> None:
         self._tokens = tokens
         self._issuer = tokens.issuer
@@ -91,10 +106,12 @@ class Operations:
         self._policy = policy
         self._clock = clock
         self._claims_loader = claims_loader
-        self._tell = tell
+        self._telemetry = telemetry
+        self._tell = telemetry.tell
 
     # -- login and refresh -------------------------------------------------------------------------------------------------
 
+    @_reported
     def login(
         self,
         subject: object,
@@ -125,12 +142,11 @@ class Operations:
         )
         step = yield from self._commit(user, opening)
         if isinstance(step.outcome, Denied):
-            raise self._limit_reached(user, step.outcome)
+            raise self._limit_reached(user, step.outcome).about(user)
         if isinstance(step.outcome, Ended):
-            raise ENDED[step.outcome.reason]
-        for session_id in step.evicted:
-            self._tell("evicted", user, session_id)
-        self._tell("opened", user, session.id)
+            raise ENDED[step.outcome.reason]().about(user)
+        where = Device(session.device, None, session.ip or None)
+        self._tell("opened", user, session.id, count=1, device=where)
         if presented.is_authenticated and presented.subject != user:
             yield from self.logout(presented)
         pair = self._pair(user, step.outcome, custom)
@@ -168,6 +184,7 @@ class Operations:
             return LimitReached(sessions)
         return LimitReached(sessions, self._tokens.mint_ticket(user, listing_of(denied.sessions)))
 
+    @_reported
     def refresh(self, refresh_token: str | bytes, *, device: Device | None = None) -> Flow[TokenPair]:
         """Answer a refresh token. See `Guard.refresh`."""
         asked = self._tokens.read_refresh(token_bytes(refresh_token))
@@ -190,10 +207,12 @@ class Operations:
 
     def _answer_refresh(self, asked: Refresh, outcome: Rotated | Reused | Superseded | Ended, custom: _Claims) -> TokenPair:
         if isinstance(outcome, Ended):
-            raise ENDED[outcome.reason]
+            raise _about(asked, ENDED[outcome.reason]())
         if isinstance(outcome, Reused | Superseded):
-            self._tell("refresh_reused", asked.subject, asked.session_id)
-            raise RefreshReused if isinstance(outcome, Reused) else RefreshSuperseded
+            error = RefreshReused() if isinstance(outcome, Reused) else RefreshSuperseded()
+            ended = int(isinstance(outcome, Reused))
+            self._tell("refresh_reused", asked.subject, asked.session_id, code=error.code, count=ended)
+            raise _about(asked, error)
         if outcome.behind:
             self._tell("store_behind", asked.subject, asked.session_id)
         self._tell("refresh_replayed" if outcome.replayed else "refreshed", asked.subject, asked.session_id)
@@ -247,19 +266,22 @@ class Operations:
     def logout(self, identity: Identity) -> Flow[None]:
         """End the session of an identity; one that is over already is no error."""
         if checked_identity(identity).is_authenticated:
-            yield from self.revoke(identity.subject, identity.session_id)
+            yield from self._revoke(identity.subject, identity.session_id, "logout")
 
+    @_reported
     def logout_by_refresh_token(self, refresh_token: str | bytes) -> Flow[None]:
         """End the session of a refresh token, of whatever generation. Raises a RefreshError, or SessionEnded."""
         asked = self._tokens.read_refresh(token_bytes(refresh_token))
         step = yield from self._end(asked.subject, partial(end_one, session_id=asked.session_id))
         if not step.outcome:
-            raise ENDED[(yield from self._why_over(asked))]
-        self._tell("revoked", asked.subject, asked.session_id)
+            raise _about(asked, ENDED[(yield from self._why_over(asked))]())
+        self._tell("revoked", asked.subject, asked.session_id, code="logout", count=1)
 
     def revoke(self, subject: object, session_id: str) -> Flow[bool]:
         """End one session of a user. Answers whether it was active."""
-        user = checked_subject(subject)
+        return (yield from self._revoke(checked_subject(subject), session_id, "one"))
+
+    def _revoke(self, user: str, session_id: str, code: str) -> Flow[bool]:
         target = id_of_text(session_id)
         if target is None:
             return False
@@ -267,7 +289,7 @@ class Operations:
         if current_identity().session_id == session_id:
             take_back()
         if step.outcome:
-            self._tell("revoked", user, target)
+            self._tell("revoked", user, target, code=code, count=1)
         return step.outcome
 
     def revoke_others(self, identity: Identity) -> Flow[int]:
@@ -276,7 +298,7 @@ class Operations:
         if keep is None:
             raise TokenInvalid("the anonymous identity has no sessions")
         step = yield from self._end(identity.subject, partial(end_others, keep=keep))
-        self._tell("revoked", identity.subject, None)
+        self._tell("revoked", identity.subject, code="others", count=step.outcome)
         return step.outcome
 
     def revoke_all(self, subject: object) -> Flow[int]:
@@ -285,14 +307,15 @@ class Operations:
         step = yield from self._end(user, end_all)
         if current_identity().subject == user:
             take_back()
-        self._tell("revoked", user, None)
+        self._tell("revoked", user, code="all", count=step.outcome)
         return step.outcome
 
     def revoke_everyone(self) -> Flow[None]:
         """End every session of every user, by one write."""
         yield from self._committer.commit(everyone_key(self._issuer), "", raise_floor)
-        self._tell("revoked", "", None)
+        self._tell("revoked", code="everyone", count=None)
 
+    @_reported
     def end_with_ticket(self, ticket: str | bytes, session_id: str) -> Flow[bool]:
         """End one of the sessions that a ticket lists. Answers whether it is one of them. Raises TokenInvalid if they have
         changed since (the ticket was used, or is out of date)."""
@@ -305,7 +328,7 @@ class Operations:
         if step.outcome is None:
             raise TokenInvalid("the ticket was used, or the sessions that it lists have changed")
         if step.outcome:
-            self._tell("revoked", asked.subject, target)
+            self._tell("revoked", asked.subject, target, code="ticket", count=1)
         return step.outcome
 
     def sessions(self, subject: object) -> Flow[list[Session]]:
@@ -337,6 +360,10 @@ class Operations:
 
     def _commit(self, user: str, transition: Transition[T]) -> Flow[Step[T]]:
         return self._committer.commit(document_key(self._issuer, user), user, transition)
+
+
+def _about(asked: Refresh, error: E) -> E:
+    return error.about(asked.subject, text_of_id(asked.session_id))
 
 
 def _session(user: str, record: SessionRecord) -> Session:

@@ -17,6 +17,7 @@ __all__ = [
     "Superseded",
     "active_sessions",
     "end_of",
+    "expired_in",
     "find_active",
     "is_active",
     "judge",
@@ -90,6 +91,18 @@ def is_active(session: SessionRecord, moment: Moment) -> bool:
 def reason_inactive(session: SessionRecord, moment: Moment) -> Reason:
     """Why a session that is in the document is not active."""
     return Reason.REVOKED if session.authenticated_at <= moment.everyone else Reason.EXPIRED
+
+
+def expired_in(before: Document, moment: Moment, after: Document) -> list[SessionRecord]:
+    """The sessions that had expired, and that a step from one document to the other has cleared away."""
+    moment = moment.not_before(before)
+    return [
+        session
+        for session in before.sessions
+        if not is_active(session, moment)
+        and reason_inactive(session, moment) is Reason.EXPIRED
+        and after.find(session.id) is None
+    ]
 
 
 def active_sessions(document: Document, moment: Moment) -> tuple[SessionRecord, ...]:

@@ -142,9 +142,11 @@ class _Listener:
         if not isinstance(change, Heard):
             if (ended := self._ended()) is not None:
                 ended(change)
-        elif self.epoch is None:
+            return
+        if self.epoch is None:
             self.epoch = Epoch(change.at)
             self._pause = FIRST_PAUSE
             self._health.worked()
         else:
             self.epoch.heard = max(self.epoch.heard, change.at)
+        self._health.heard(change.at)

@@ -99,11 +99,10 @@ class Registry:
         self._patience = patience
         self._clock = clock
         self._health = health
-        self._looks = health.beside("tell what has ended", quiet=0.0)
+        self._looks = health.beside("look", quiet=0.0)
         self._watch = watch
         self._longest = longest
-        so = ", so endings elsewhere are only seen within the cache's TTL"
-        hears = health.beside("be listened to", "push", so, quiet=0.0)  # it says so once, and the pauses bound how often
+        hears = health.beside("listen", quiet=0.0)  # it says so once, and the pauses bound how often
         self._channel = None if pushed is None else Channel(pushed, self.ended, hears)
         self.on_ending: Callable[[bytes | None], None] | None = None
         """Told of every ending, right after nothing from before it is relied on. It doesn't block and doesn't fail."""
@@ -357,12 +356,7 @@ class Registry:
     def load(self, key: bytes) -> Flow[Loaded]:
         """A load, whose outcome the health is told of. Raises StoreUnavailable, at once if the store is known to fail."""
         self._health.check()
-        try:
-            loaded: Loaded = yield Load(key)
-        except StoreError as error:
-            self._health.failed(error)
-            raise
-        self._health.worked()
+        loaded: Loaded = yield from self._health.call("load", Load(key))
         return loaded
 
 

@@ -85,12 +85,14 @@ class Reused(NamedTuple):
 
 
 class Step(NamedTuple, Generic[T]):
-    """What a transition answers. `document` is None where nothing is to be saved."""
+    """What a transition answers. `document` is None where nothing is to be saved. `evicted` and `replaced`: the sessions
+    that it ends besides what it is for."""
 
     document: Document | None
     outcome: T
     ends: bool = False
     evicted: tuple[bytes, ...] = ()
+    replaced: tuple[bytes, ...] = ()
 
 
 # -- what each transition begins and ends with -----------------------------------------------------------------------------
@@ -171,8 +173,8 @@ def open_session(
     made_room, evicted = _make_room(document, moment, opened, min(limit, MAX_SESSIONS))
     if made_room is None:
         return Step(None, Denied(active_sessions(begun, moment)))
-    ended = tuple(other.id for other in evicted)
-    return Step(made_room, opened, ends=replaced is not None or bool(ended), evicted=ended)
+    gone = () if replaced is None else (replaced.id,)
+    return Step(made_room, opened, bool(evicted or gone), tuple(other.id for other in evicted), gone)
 
 
 def _opened(session: SessionRecord, now: int, authenticated_at: int | None, policy: Policy) -> SessionRecord:

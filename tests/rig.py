@@ -19,10 +19,11 @@ from jwtguard.errors import StoreError
 from jwtguard.flow import Flow, Need, Pause, Wait
 from jwtguard.health import Health
 from jwtguard.keys import Key, Keyring
-from jwtguard.model import ANONYMOUS, Identity, TokenPair
+from jwtguard.model import ANONYMOUS, Event, Identity, TokenPair
 from jwtguard.operations import ClaimsLoader, Operations
 from jwtguard.registry import LONGEST, Registry, Watch
 from jwtguard.stores.base import Loaded, Pushed, Store
+from jwtguard.telemetry import Telemetry
 from jwtguard.testing import FakeClock
 from jwtguard.tokens import Tokens, id_of_text
 
@@ -160,8 +161,9 @@ class Rig:
         self.told: list[str] = []
         self.tokens: Tokens = tokens or make_tokens(self.clock, max_token=max_token, leeway=leeway)
         self.policy = POLICY._replace(**policy)
-        self.reading = Health("be read", self.told.append, self.clock.monotonic)
-        self.writing = Health("be written", self.told.append, self.clock.monotonic)
+        self.telemetry = Telemetry(self.clock, [self.take])
+        self.reading = Health("read", self.telemetry, self.clock.monotonic)
+        self.writing = Health("write", self.telemetry, self.clock.monotonic)
         self.registry = registry(
             everyone=EVERYONE,
             ttl=ttl,
@@ -173,20 +175,31 @@ class Rig:
             pushed=pushed,
             longest=longest,
         )
-        self.committer = committer(self.registry, self.policy, patience=patience, clock=self.clock, health=self.writing)
+        self.committer = committer(
+            self.registry,
+            self.policy,
+            patience=patience,
+            clock=self.clock,
+            health=self.writing,
+            tell=self.telemetry.tell,
+        )
         shared: dict[str, Any] = {
             "tokens": self.tokens,
             "registry": self.registry,
             "committer": self.committer,
             "policy": self.policy,
             "clock": self.clock,
-            "tell": self.tell,
+            "telemetry": self.telemetry,
         }
         self.authenticator = Authenticator(leeway=leeway, stale_if_down=stale_if_down, **shared)
         self.operations = Operations(claims_loader=claims_loader, **shared)
 
-    def tell(self, name: str, subject: str, session_id: bytes | None) -> None:
-        self.events.append((name, subject))
+    def take(self, event: Event) -> None:
+        """Events: of the store by their names, others with their subjects; refusals raise, so tests see them anyway."""
+        if event.name.endswith(("_down", "_up")):
+            self.told.append(event.name)
+        elif event.name != "rejected":
+            self.events.append((event.name, event.subject))
 
     # -- driving: nothing ever waits, and a pause moves the clock
 

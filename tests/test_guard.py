@@ -410,10 +410,15 @@ def test_what_goes_wrong_in_a_hook_for_events_is_logged(clock: FakeClock, caplog
     guard = Guard(Settings(secret=SECRET), store=MemoryStore(clock), clock=clock, on_event=on_event)
     pair = guard.login("alice")
     guard.logout(guard.authenticate(pair.access_token))
-    assert told == [Event("opened", "alice", pair.session_id), Event("revoked", "alice", pair.session_id)]
+    guard.login("alice")
+    assert told == [
+        Event("opened", "alice", pair.session_id, count=1, time=clock.time()),
+        Event("revoked", "alice", pair.session_id, "logout", count=1, time=clock.time()),
+        Event("opened", "alice", told[-1].session_id, count=1, time=clock.time()),
+    ]
     assert [record.getMessage() for record in caplog.records] == [
-        "on_event failed for the event 'opened'",
-        "on_event failed for the event 'revoked'",
+        "on_event failed for the event 'opened'; that is said once",
+        "on_event failed for the event 'revoked'; that is said once",
     ]
     assert pair.access_token not in caplog.text
 

@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from jwtguard.errors import StoreError, StoreUnavailable
-from jwtguard.health import PROBE, QUIET, TRIP, Health
+from jwtguard.health import PROBE, QUIET, TRIP, Access, Health
+from jwtguard.telemetry import Telemetry
 from jwtguard.testing import FakeClock
 
 
@@ -20,10 +21,16 @@ def caused(depth: int) -> StoreError:
     return error
 
 
+def health_of(access: Access, clock: FakeClock | None = None, told: list[str] | None = None) -> Health:
+    clock = clock or FakeClock()
+    names = [] if told is None else told
+    return Health(access, Telemetry(clock, [lambda event: names.append(event.name)]), clock.monotonic)
+
+
 def test_each_change_is_logged_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
     clock = FakeClock()
-    health = Health("be read", told.append, clock.monotonic)
+    health = health_of("read", clock, told)
     health.worked()
     for _ in range(3):
         health.failed(StoreError("full"))
@@ -41,7 +48,7 @@ def test_each_change_is_logged_and_told_once(caplog: pytest.LogCaptureFixture) -
 
 def test_what_works_in_part_has_not_changed(caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
-    health = Health("be read", lambda _change: None, clock.monotonic)
+    health = health_of("read", clock)
     for _ in range(10):
         health.failed(StoreError("torn"))
         health.worked()
@@ -55,8 +62,8 @@ def test_what_works_in_part_has_not_changed(caplog: pytest.LogCaptureFixture) ->
 
 def test_ways_of_using_a_store_fail_apart(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
-    reading = Health("be read", told.append, FakeClock().monotonic)
-    other = reading.beside("tell what has ended")
+    reading = health_of("read", told=told)
+    other = reading.beside("look")
     other.failed(StoreError("torn"))
     reading.worked()
     assert (reading.down, other.down) == (False, True)
@@ -65,16 +72,17 @@ def test_ways_of_using_a_store_fail_apart(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_what_follows_is_said_while_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
-    health = Health("be read", lambda _change: None, FakeClock().monotonic).beside(
-        "be heard", so=", so it is slow", quiet=0
-    )
+    health = health_of("read").beside("listen", quiet=0)
     health.failed(StoreError("torn"))
     health.worked()
-    assert caplog.messages == ["the store can't be heard, so it is slow: StoreError: torn", "the store can be heard again"]
+    assert caplog.messages == [
+        "the store can't be listened to, so endings elsewhere are only seen within the cache's TTL: StoreError: torn",
+        "the store can be listened to again",
+    ]
 
 
 def test_the_cause_is_in_the_log_but_not_for_ever(caplog: pytest.LogCaptureFixture) -> None:
-    Health("be read", lambda _change: None, FakeClock().monotonic).failed(caused(9))
+    health_of("read").failed(caused(9))
     assert caplog.messages == [
         "the store can't be read: StoreError: level 0 <- OSError: level 1 <- OSError: level 2 <- OSError: level 3"
     ]
@@ -82,7 +90,7 @@ def test_the_cause_is_in_the_log_but_not_for_ever(caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\x1b[31m", "\u2028", "\x00", "\x85", "\ud800"])
 def test_C75_one_event_is_one_line(separator: str, caplog: pytest.LogCaptureFixture) -> None:  # noqa: N802 - its id
-    Health("be read", lambda _change: None, FakeClock().monotonic).failed(StoreError(f"no{separator}ERROR forged"))
+    health_of("read").failed(StoreError(f"no{separator}ERROR forged"))
     (message,) = caplog.messages
     assert message.isprintable()
     assert len(message.splitlines()) == 1
@@ -98,7 +106,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def health(clock: FakeClock) -> Health:
-    return Health("be read", lambda _change: None, clock.monotonic)
+    return health_of("read", clock)
 
 
 def fail(health: Health, times: int) -> None:

@@ -49,10 +49,10 @@ FLOORS = (
         "transitions",
         "stores",
     ),
-    ("commits", "flow", "health", "push", "recall", "registry"),
-    ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),
+    ("commits", "flow", "health", "push", "recall", "registry", "telemetry"),
+    ("authentication", "core", "endpoints", "gate", "guard", "live", "operations", "watch"),
     ("asgi", "exchange", "wsgi"),
-    ("fastapi", "flask", "forward", "starlette"),
+    ("fastapi", "flask", "forward", "metrics", "otel", "prometheus", "starlette"),
     ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),
     ("",),  # jwtguard itself
 )
@@ -154,7 +154,8 @@ def test_the_wsgi_face_needs_no_starlette_and_the_asgi_face_no_werkzeug() -> Non
 
 
 def test_a_missing_extra_is_named_in_one_line() -> None:
-    for framework, extra in (("flask", "flask"), ("fastapi", "fastapi")):
+    needed = {"flask": "flask", "fastapi": "fastapi", "prometheus_client": "prometheus", "opentelemetry": "otel"}
+    for framework, extra in needed.items():
         code = f"import sys\nsys.modules['{framework}'] = None\nimport jwtguard.{extra}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 1

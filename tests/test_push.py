@@ -20,6 +20,7 @@ from jwtguard.model import Coherence
 from jwtguard.push import FIRST_PAUSE, LONGEST_PAUSE, Channel, Epoch, _Listener
 from jwtguard.registry import LONGEST
 from jwtguard.stores.base import Heard
+from jwtguard.telemetry import Telemetry
 from jwtguard.testing import FakeClock
 
 PATIENCE = 60.0
@@ -84,8 +85,9 @@ class Channelled:
         self.clock = FakeClock()
         self.store = Announcer(self.clock)
         self.told = Told()
-        self.changed: list[str] = []
-        health = Health("be listened to", self.changed.append, self.clock.monotonic, "push", quiet=0)
+        changed = self.changed = list[str]()
+        telemetry = Telemetry(self.clock, [lambda event: changed.append(event.name)])
+        health = Health("listen", telemetry, self.clock.monotonic, quiet=0)
         self.channel = Channel(self.store, self.told.ended, health)
 
     def begin(self) -> None:
@@ -164,7 +166,9 @@ def test_a_store_that_stays_silent_is_said_once(alone: Channelled, caplog: pytes
     alone.store.say(Heard(1.0))
     assert listener._pause == FIRST_PAUSE
     assert alone.changed == ["push_down", "push_up"]
-    assert caplog.messages[:1] == ["the store can't be listened to: StoreError: refused"]
+    assert caplog.messages[:1] == [
+        "the store can't be listened to, so endings elsewhere are only seen within the cache's TTL: StoreError: refused"
+    ]
 
 
 def test_a_stores_own_mistake_is_logged_and_does_not_end_the_listening(
@@ -200,7 +204,7 @@ def test_the_listening_may_be_ended_by_what_it_brings() -> None:
 
     clock, told = FakeClock(), Closes()
     store = Announcer(clock)
-    channel = Channel(store, told.ended, Health("be listened to", lambda _: None, clock.monotonic))
+    channel = Channel(store, told.ended, Health("listen", Telemetry(clock), clock.monotonic))
     channel.begin()
     store.sayings.put(Heard(1.0))
     store.sayings.put(b"a")
@@ -229,7 +233,8 @@ def test_a_key_that_arrives_after_its_last_listener_is_nobodys() -> None:
 
     clock = FakeClock()
     told = [Told()]
-    listener = _Listener(Dropping(clock), WeakMethod(told[0].ended), Health("x", lambda _: None, clock.monotonic))
+    health = Health("listen", Telemetry(clock), clock.monotonic)
+    listener = _Listener(Dropping(clock), WeakMethod(told[0].ended), health)
     told.clear()
     gc.collect()
     listener._take(b"a")

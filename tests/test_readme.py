@@ -184,19 +184,6 @@ def test_every_page_is_linked() -> None:
     assert [page.name for page in PAGES if page != README and page.resolve() not in linked] == []
 
 
-def test_the_events_are_those_that_are_raised() -> None:
-    """Each event's name stands in the code as it stands in the table."""
-    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
-    table = re.search(r"^\| event \| when \|\n(.*?)\n\n", page, re.MULTILINE | re.DOTALL)
-    assert table is not None
-    named = {name for row in table[1].splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
-    from jwtguard import Event
-
-    told = re.search(r"`name`: (.*?)`session_id`", inspect.getdoc(Event) or "", re.DOTALL)
-    assert told is not None
-    assert named == set(re.findall(r"`(\w+)`", told[1]))
-
-
 def test_c50_no_page_has_a_browser_keep_tokens_where_its_scripts_can_read_them() -> None:
     pages = [*PAGES, *(ROOT / "examples").glob("*")]
     texts = [page.read_text(encoding="utf-8") for page in pages if page.is_file()]

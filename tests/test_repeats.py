@@ -16,6 +16,7 @@ from jwtguard.transitions import (
     Denied,
     Reused,
     Rotated,
+    Step,
     Transition,
     adopt,
     end_all,
@@ -141,7 +142,7 @@ def test_ending_many_again_spares_what_came_between(name: str, between: str) -> 
     document, transition, _ = CASES[name]
     first = saved(transition(document, moment(LATER)))
     changed = after(first, INTERVENERS[between](first, moment(LATER + 200)))
-    assert transition(changed, moment(LATER, repeated=True)) == (None, 0, False, ())
+    assert transition(changed, moment(LATER, repeated=True)) == Step(None, 0)
 
 
 # -- the cases that are more than a repetition -----------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_a_login_that_lost_its_race_against_revoke_all_opens_after_it() -> None:
     revoked = saved(end_all(FOUR, moment(LATER + SECOND)))
     step = open_one(revoked, 9, moment(LATER))
     assert step.outcome.opened_at == revoked.not_before + 1
-    assert end_all(saved(step), moment(LATER + SECOND, repeated=True)) == (None, 0, False, ())
+    assert end_all(saved(step), moment(LATER + SECOND, repeated=True)) == Step(None, 0)
 
 
 def test_rotated_between_attempts_by_another_tab_answers_what_is_current() -> None:
@@ -182,7 +183,7 @@ def test_C55_a_repetition_answers_the_successor_without_any_grace_and_when_it_wa
     none = {"rotation_grace": 0}
     first = touched(rotated(REFRESHED, 1, 2, moment(LATER, **none)), 1, 3, moment(LATER + 5))
     again = rotate(first, moment(LATER, repeated=True, **none), session_id=sid(1), generation=2, key_id=KEY_ID)
-    assert again == (None, Rotated(first.sessions[0], replayed=True), False, ())
+    assert again == Step(None, Rotated(first.sessions[0], replayed=True))
     unrepeated = rotate(first, moment(LATER, **none), session_id=sid(1), generation=2, key_id=KEY_ID)
     assert unrepeated.outcome == Reused()
 
@@ -204,19 +205,19 @@ def test_reuse_is_reported_again_but_a_plain_ending_is_not_taken_for_it() -> Non
         (revoked, True, Ended(Reason.REVOKED)),
     ):
         step = rotate(document, moment(LATER, repeated=repeated), session_id=sid(1), generation=1, key_id=KEY_ID)
-        assert step == (None, outcome, False, ())
+        assert step == Step(None, outcome)
 
 
 def test_a_revocation_is_not_undone_by_a_rotation_in_flight() -> None:
     rotated(REFRESHED, 1, 2, moment(LATER))  # computed, and its save lost the race
     revoked = saved(end_one(REFRESHED, moment(LATER + 1), session_id=sid(1)))
     step = rotate(revoked, moment(LATER), session_id=sid(1), generation=2, key_id=KEY_ID)
-    assert step == (None, Ended(Reason.REVOKED), False, ())
+    assert step == Step(None, Ended(Reason.REVOKED))
 
 
 def test_end_one_again_knows_its_own_ending_from_none_at_all() -> None:
     ended = saved(end_one(FOUR, moment(LATER), session_id=sid(2)))
-    assert end_one(ended, moment(LATER, repeated=True), session_id=sid(2)) == (None, True, False, ())
-    assert end_one(ended, moment(LATER), session_id=sid(2)) == (None, False, False, ())
+    assert end_one(ended, moment(LATER, repeated=True), session_id=sid(2)) == Step(None, True)
+    assert end_one(ended, moment(LATER), session_id=sid(2)) == Step(None, False)
     evicted = saved(open_one(with_sessions(2), 3, moment(LATER), limit=1))
     assert end_one(evicted, moment(LATER, repeated=True), session_id=sid(2)).outcome is False

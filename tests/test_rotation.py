@@ -75,11 +75,11 @@ def test_C42_C56_no_refresh_gets_past_SESSION_TTL() -> None:
 
 def test_a_session_that_is_over_is_not_refreshed() -> None:
     ended = saved(end_one(TWO, moment(NOW + HOUR), session_id=sid(1)))
-    assert refresh(ended, 2, moment(NOW + HOUR)) == (None, Ended(Reason.REVOKED), False, ())
+    assert refresh(ended, 2, moment(NOW + HOUR)) == Step(None, Ended(Reason.REVOKED))
     idle = moment(NOW + 3 * HOUR, idle_timeout=HOUR)
-    assert refresh(TWO, 2, idle) == (None, Ended(Reason.EXPIRED), False, ())
+    assert refresh(TWO, 2, idle) == Step(None, Ended(Reason.EXPIRED))
     floored = moment(NOW + 3 * HOUR, everyone=NOW)
-    assert refresh(TWO, 2, floored) == (None, Ended(Reason.REVOKED), False, ())
+    assert refresh(TWO, 2, floored) == Step(None, Ended(Reason.REVOKED))
 
 
 # -- lost answers ----------------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_a_session_that_is_over_is_not_refreshed() -> None:
 def test_C55_within_grace_the_same_successor_is_answered() -> None:
     for late in (0, 1, GRACE - 1):
         step = refresh(TWO_USED, 1, moment(NOW + HOUR + late))
-        assert step == (None, Rotated(session_of(TWO_USED), replayed=True), False, ())
+        assert step == Step(None, Rotated(session_of(TWO_USED), replayed=True))
 
 
 def test_C55_after_the_grace_a_used_successor_proves_the_replay() -> None:
@@ -145,7 +145,7 @@ def test_with_four_in_grace_the_current_one_is_answered_again() -> None:
         document = saved(refresh(document, generation, moment(at)))
         at += SECOND
     step = refresh(document, 5, moment(at))
-    assert step == (None, Rotated(session_of(document), replayed=True), False, ())
+    assert step == Step(None, Rotated(session_of(document), replayed=True))
     rotated = saved(refresh(document, 5, moment(NOW + HOUR + GRACE)))  # the first of the four has left its grace
     assert [retired.generation for retired in session_of(rotated).retired] == [2, 3, 4, 5]
     assert session_of(rotated).generation == 6
@@ -192,7 +192,7 @@ def test_C52_reuse_ends_the_session_with_all_its_generations() -> None:
 
 def test_C52_reuse_may_be_refused_only() -> None:
     step = refresh(TWO_USED, 1, moment(NOW + DAY, on_reuse="refuse"))
-    assert step == (None, Superseded(), False, ())
+    assert step == Step(None, Superseded())
 
 
 def test_C54_reuse_is_known_from_the_document_alone() -> None:
@@ -226,7 +226,7 @@ def test_adopt_takes_over_what_an_access_token_proves() -> None:
 def test_adopt_changes_nothing_that_is_as_new_or_over() -> None:
     for session_id, generation in ((sid(1), 2), (sid(1), 1), (sid(2), 9)):
         step = adopt(TWO, moment(NOW + 2 * HOUR), session_id=session_id, generation=generation)
-        assert step == (None, None, False, ())
+        assert step == Step(None, None)
 
 
 # -- touch -----------------------------------------------------------------------------------------------------------------
@@ -239,8 +239,8 @@ def test_a_touch_tells_when_and_that_it_was_used() -> None:
 
 def test_a_touch_never_brings_a_session_back() -> None:
     for document in (saved(end_one(ONE, moment(NOW), session_id=sid(1))), with_sessions(2)):
-        assert touch(document, moment(NOW + 1), session_id=sid(1), generation=1) == (None, None, False, ())
-    assert touch(ONE, moment(NOW + 30 * DAY), session_id=sid(1), generation=1) == (None, None, False, ())
+        assert touch(document, moment(NOW + 1), session_id=sid(1), generation=1) == Step(None, None)
+    assert touch(ONE, moment(NOW + 30 * DAY), session_id=sid(1), generation=1) == Step(None, None)
 
 
 def test_a_touch_outlasts_a_rotation_of_what_it_saw() -> None:

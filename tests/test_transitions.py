@@ -13,6 +13,7 @@ from jwtguard.document import MAX_TOMBSTONES, Document, Reason, Tombstone
 from jwtguard.policy import Active, Ended, active_sessions, judge, keep_until
 from jwtguard.transitions import (
     Denied,
+    Step,
     end_all,
     end_listed,
     end_one,
@@ -151,7 +152,7 @@ def test_C45_a_login_in_flight_during_revoke_all_is_refused() -> None:
     revoked = saved(end_all(with_sessions(1), moment(NOW + SECOND)))
     for authenticated_at in (NOW, NOW + SECOND):
         step = open_one(revoked, 2, moment(NOW + MINUTE), authenticated_at=authenticated_at)
-        assert step == (None, Ended(Reason.REVOKED), False, ())
+        assert step == Step(None, Ended(Reason.REVOKED))
     assert ids(saved(open_one(revoked, 2, moment(NOW + MINUTE), authenticated_at=NOW + SECOND + 1))) == [2]
     assert ids(saved(open_one(revoked, 2, moment(NOW + MINUTE)))) == [2]
 
@@ -201,8 +202,8 @@ def test_the_floor_rises_at_every_call_with_the_clock_behind_it_too() -> None:
 def test_a_floor_never_sinks_and_is_not_raised_twice_by_one_call() -> None:
     """Another call was faster, or this one is tried again."""
     later = saved(raise_floor(Document.empty(""), moment(NOW + SECOND)))
-    assert raise_floor(later, moment(NOW)) == (None, NOW + SECOND + 1, False, ())
-    assert raise_floor(later, moment(NOW + SECOND, repeated=True)) == (None, NOW + SECOND + 1, False, ())
+    assert raise_floor(later, moment(NOW)) == Step(None, NOW + SECOND + 1)
+    assert raise_floor(later, moment(NOW + SECOND, repeated=True)) == Step(None, NOW + SECOND + 1)
 
 
 # -- end -------------------------------------------------------------------------------------------------------------------
@@ -217,8 +218,8 @@ def test_end_one_ends_just_that_one() -> None:
 
 
 def test_end_one_of_nothing_saves_nothing() -> None:
-    assert end_one(with_sessions(1), moment(NOW), session_id=sid(2)) == (None, False, False, ())
-    assert end_one(with_sessions(1), moment(NOW + 31 * DAY), session_id=sid(1)) == (None, False, False, ())
+    assert end_one(with_sessions(1), moment(NOW), session_id=sid(2)) == Step(None, False)
+    assert end_one(with_sessions(1), moment(NOW + 31 * DAY), session_id=sid(1)) == Step(None, False)
 
 
 def test_C45_end_others_keeps_one_and_moves_the_floor() -> None:
@@ -285,13 +286,13 @@ def test_a_ticket_ends_one_of_what_it_lists_once() -> None:
     step = end_listed(document, moment(NOW + 1), session_id=sid(1), listing=listing)
     assert (step.outcome, step.ends, ids(saved(step))) == (True, True, [2])
     again = end_listed(saved(step), moment(NOW + 2), session_id=sid(2), listing=listing)
-    assert again == (None, None, False, ())
+    assert again == Step(None, None)
 
 
 def test_a_ticket_ends_nothing_else_and_stays_unused_by_that() -> None:
     document = with_sessions(1, 2)
     step = end_listed(document, moment(NOW + 1), session_id=sid(3), listing=listing_of(document.sessions))
-    assert step == (None, False, False, ())
+    assert step == Step(None, False)
 
 
 def test_a_ticket_is_out_of_date_when_the_sessions_have_changed() -> None:

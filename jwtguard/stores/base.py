@@ -11,12 +11,12 @@ its `__cause__`. A store never answers "absent" because it failed. `jwtguard.tes
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from ..errors import ConfigError
 
-__all__ = ["AsyncStore", "Heard", "Loaded", "Paired", "Pushed", "Store", "Watched", "check_store", "is_async"]
+__all__ = ["AsyncStore", "Heard", "Loaded", "Paired", "Pushed", "Scanned", "Store", "Watched", "check_store", "is_async"]
 
 
 class Loaded(NamedTuple):
@@ -105,6 +105,16 @@ class Pushed(Protocol):
         it is used by one thread, which closes it. Raises StoreError where an ending may have been missed: then `changes` is
         called again, and what was cached before is not kept for longer than the cache's TTL.
         """
+        ...
+
+
+@runtime_checkable
+class Scanned(Protocol):
+    """A store that can go through all of its documents: for administration, and not for requests."""
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        """Key and data of each document that has not expired, in any order; one that is saved meanwhile may be there or
+        not. No lock is held in between. Raises StoreError."""
         ...
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import MethodType
 from typing import Final, NamedTuple
@@ -60,6 +60,11 @@ class MemoryStore:
     def load(self, key: bytes) -> Loaded:
         with self._mutex:
             return self._find(key)
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        with self._mutex:
+            now, documents = self._now(), list(self._documents.items())
+        return ((key, document.data) for key, document in documents if document.expires_at > now)
 
     def _find(self, key: bytes) -> Loaded:
         now = self._now()

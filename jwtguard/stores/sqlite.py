@@ -32,6 +32,9 @@ from .base import Loaded
 __all__ = ["SQLiteStore"]
 
 LOAD: Final = "SELECT data, version FROM documents WHERE key = ? AND expires_at > ?"
+SCAN: Final = "SELECT key, data FROM documents WHERE key > ? AND expires_at > ? ORDER BY key LIMIT ?"
+AT_ONCE: Final = 256
+"""Documents that are scanned in one transaction."""
 SAVE: Final = """
 INSERT INTO documents (key, data, version, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET data = excluded.data, version = excluded.version, expires_at = excluded.expires_at
@@ -95,6 +98,16 @@ class SQLiteStore:
             now = self._now()
             row = link.execute(LOAD, (key, now)).fetchone()
         return Loaded(None, None, now) if row is None else Loaded(row[0], row[1], now)
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        after = b""
+        while True:
+            with self._use(self._reader()) as link:
+                rows = link.execute(SCAN, (after, self._now(), AT_ONCE)).fetchall()
+            yield from rows
+            if len(rows) < AT_ONCE:
+                return
+            after = rows[-1][0]
 
     def save(self, key: bytes, data: bytes, *, expected: bytes | None, version: bytes, expires_at: int, ends: bool) -> bool:
         with self._use(self._writer) as link:
