@@ -157,7 +157,8 @@ class _Guarded:
         return response
 
     def _serve(self, endpoint: Endpoint, session_id: str = "") -> Response:
-        return response_of(serve(self._guard, self._endpoints, (endpoint, session_id), request.environ, request), Response)
+        flow = serve(self._endpoints, (endpoint, session_id), request.environ, request)
+        return response_of(self._guard.perform(flow), Response)
 
     def _handle(self, error: JWTGuardError) -> ResponseReturnValue:
         """Answer an error for which the app has no handler, be it for the class or for the status."""

@@ -7,7 +7,10 @@ known to be good, and anything else is for `admit`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar, cast
 
 from .bearer import PREFIX_LENGTH, read_bearer
 from .core import Core
@@ -16,7 +19,9 @@ from .flow import Flow
 from .head import RequestHead
 from .model import ANONYMOUS, Identity
 
-__all__ = ["Gate", "check_scopes", "is_preflight"]
+__all__ = ["Gate", "check_scopes", "check_user", "checking", "is_preflight"]
+
+V = TypeVar("V", bound=Callable[..., Any])
 
 _SAFE = frozenset({"GET", "HEAD"})
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^\s/?#@\\]+")
@@ -92,6 +97,29 @@ def check_scopes(identity: Identity, required: Sequence[str]) -> None:
     """That an identity has all of these scopes. Raises ScopeMissing."""
     if not all(scope in identity.scopes for scope in required):
         raise ScopeMissing(required)
+
+
+def check_user(identity: Identity, scopes: Sequence[str] = ()) -> None:
+    """That an identity is somebody's, and has all of these scopes. Raises TokenMissing, ScopeMissing."""
+    if not identity.is_authenticated:
+        raise TokenMissing
+    check_scopes(identity, scopes)
+
+
+def checking(view: V, check: Callable[..., None]) -> V:
+    """A view, plain or async, that first calls `check` with the view's own arguments."""
+
+    @wraps(view)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        check(*arguments, **options)
+        return view(*arguments, **options)
+
+    @wraps(view)
+    async def checked_async(*arguments: Any, **options: Any) -> Any:
+        check(*arguments, **options)
+        return await view(*arguments, **options)
+
+    return cast("V", checked_async if iscoroutinefunction(view) else checked)
 
 
 def is_preflight(head: RequestHead) -> bool:

@@ -16,8 +16,9 @@ from .answers import Answer
 from .context import IDENTITY, REQUEST, WANTED
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid, SessionEnded, StoreUnavailable
+from .flow import Flow
 from .gate import Gate
-from .guard import Guard
+from .guard import Guard, GuardMethods
 from .head import RequestHead
 from .inputs import takes
 from .live import Tenure
@@ -82,7 +83,7 @@ class JWTGuardMiddleware:
         if prefix is not None and prefix in environ.get("PATH_INFO", ""):
             found = self._endpoints.find(environ["REQUEST_METHOD"], path_of(environ))
             if found is not None:
-                return serve(self._guard, self._endpoints, found, environ)
+                return self._guard.perform(serve(self._endpoints, found, environ))
         return admit(self._guard, self._gate, environ)
 
     def _refuse(self, error: JWTGuardError, environ: Environ, starting: _Starting) -> Iterable[bytes]:
@@ -167,7 +168,7 @@ class LiveBody:
     blocking server can't do it before.
     """
 
-    def __init__(self, body: Iterable[bytes], identity: Identity, guard: Guard, head: _Head) -> None:
+    def __init__(self, body: Iterable[bytes], identity: Identity, guard: GuardMethods, head: _Head) -> None:
         self._body = body
         self._identity = identity
         self._guard = guard
@@ -241,15 +242,15 @@ def header_of(environ: Environ, name: str) -> str | None:
 
 
 def serve(
-    guard: Guard, endpoints: Endpoints, found: tuple[Endpoint, str], environ: Environ, request: Request | None = None
-) -> Answer:
+    endpoints: Endpoints, found: tuple[Endpoint, str], environ: Environ, request: Request | None = None
+) -> Flow[Answer]:
     """The answer to a request for an endpoint. `request`: what has the body if it may have been read already."""
     endpoint, session_id = found
     try:
         asked = _endpoint_request(endpoint, session_id, environ, request)
     except RequestInvalid as error:
         return endpoints.refuse(error, endpoint)
-    return guard.perform(endpoints.answer(endpoint, asked))
+    return (yield from endpoints.answer(endpoint, asked))
 
 
 def respond(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

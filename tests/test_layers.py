@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import django_kit  # noqa: F401 - Django has settings from here on
 import pytest
 
 import jwtguard
@@ -50,7 +51,7 @@ FLOORS = (
     ("commits", "flow", "health", "push", "recall", "registry"),
     ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),
     ("asgi", "exchange", "wsgi"),
-    ("fastapi", "flask", "forward", "starlette"),
+    ("_django_backend", "django", "fastapi", "flask", "forward", "starlette"),
     ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),
     ("",),  # jwtguard itself
 )
@@ -152,7 +153,7 @@ def test_the_wsgi_face_needs_no_starlette_and_the_asgi_face_no_werkzeug() -> Non
 
 
 def test_a_missing_extra_is_named_in_one_line() -> None:
-    for framework, extra in (("flask", "flask"), ("fastapi", "fastapi")):
+    for framework, extra in (("django.conf", "django"), ("flask", "flask"), ("fastapi", "fastapi")):
         code = f"import sys\nsys.modules['{framework}'] = None\nimport jwtguard.{extra}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 1
