@@ -56,16 +56,17 @@ class Gate:
         entry = self._recall(authorization[PREFIX_LENGTH:])
         return None if entry is None else entry.identity
 
-    def admit(self, head: RequestHead) -> Flow[Identity]:
+    def admit(self, head: RequestHead, *, public: bool = False) -> Flow[Identity]:
         """The identity of a request, anonymous where none is needed.
 
+        public: the app says of what it has routed the request to that it needs no token. A rule for the path goes first.
         Where the path is ambiguous, no public pattern matches, and the scopes of all rules are needed. STALE_IF_DOWN is not
         for WebSockets. Raises AuthError, RequestInvalid, ScopeMissing, StoreUnavailable.
         """
         if is_preflight(head):
             return ANONYMOUS
         required = self._rules.required(head.method, head.path)
-        public = not required and self._rules.is_public(head.method, head.path)
+        public = not required and (public or self._rules.is_public(head.method, head.path))
         try:
             identity = yield from self.identify(head, may_be_stale=head.method in _SAFE and not head.is_live)
         except (AuthError, RequestInvalid, StoreUnavailable):

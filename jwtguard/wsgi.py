@@ -217,12 +217,12 @@ def is_whole(body: Iterable[bytes], environ: Environ, identity: Identity) -> boo
     return isinstance(files, type) and isinstance(body, files)
 
 
-def admit(guard: Guard, gate: Gate, environ: Environ) -> Identity:
+def admit(guard: Guard, gate: Gate, environ: Environ, *, public: bool = False) -> Identity:
     """The identity of a request that may pass. Raises what `Gate.admit` raises."""
     authorization = environ.get("HTTP_AUTHORIZATION")
     identity = None if authorization is None else gate.recall(authorization.encode("latin-1", "replace"))
     if identity is None:
-        return guard.perform(gate.admit(head_of(environ)))
+        return guard.perform(gate.admit(head_of(environ), public=public))
     if gate.has_scope_rules:
         gate.check_rules(identity, environ["REQUEST_METHOD"], path_of(environ))
     return identity
