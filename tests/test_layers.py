@@ -49,7 +49,7 @@ FLOORS = (
         "stores",
     ),
     ("commits", "flow", "health", "push", "recall", "registry"),
-    ("authentication", "core", "endpoints", "gate", "guard", "live", "operations"),
+    ("authentication", "core", "endpoints", "gate", "guard", "live", "openapi", "operations"),
     ("asgi", "exchange", "wsgi"),
     ("_django_backend", "django", "fastapi", "flask", "forward", "starlette"),
     ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),
