@@ -1,13 +1,18 @@
 """Fixtures for tests with real servers."""
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from servers.serving import Server, Site, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Start = Callable[..., Server]
 MakeSite = Callable[..., Site]
@@ -41,3 +46,17 @@ def start(site: Site) -> Iterator[Start]:
     """Starts servers of the site: `start(*command)`. They are stopped when the test is over."""
     with ExitStack() as stack:
         yield lambda *command: stack.enter_context(serving(site, *command))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """The machine's Chromium; skips where there is none. Each test makes contexts or pages of its own."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("there is no Chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
