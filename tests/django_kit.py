@@ -10,9 +10,12 @@ from typing import Any
 import django
 from django.conf import settings
 from django.test.utils import override_settings
-from django.urls import path, re_path
+from django.urls import clear_url_caches, path, re_path
+from django.utils.functional import empty
 
-__all__ = ["GUARD", "site"]
+import jwtguard.django
+
+__all__ = ["GUARD", "site", "unconfigured"]
 
 GUARD = "jwtguard.django.JWTGuardMiddleware"
 
@@ -44,3 +47,18 @@ def site(
     given = {name.upper(): value for name, value in jwtguard.items()} if isinstance(jwtguard, dict) else jwtguard
     with override_settings(ROOT_URLCONF=urls, MIDDLEWARE=list(middleware), JWTGUARD=given, **more):
         yield
+
+
+@contextmanager
+def unconfigured() -> Iterator[None]:
+    """While this lasts, Django has no settings, so that an app can bring its own."""
+    before = settings._wrapped
+    jwtguard.django._made.forget()
+    settings._wrapped = empty
+    clear_url_caches()
+    try:
+        yield
+    finally:
+        settings._wrapped = before
+        jwtguard.django._made.forget()
+        clear_url_caches()
