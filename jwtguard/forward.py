@@ -25,12 +25,12 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from .answers import Answer
-from .asgi import JWTGuardMiddleware, send_answer
+from .asgi import JWTGuardMiddleware, head_of, send_answer
 from .errors import JWTGuardError, RequestInvalid
 from .exchange import SUBPROTOCOL, Receive, Scope, Send
-from .gate import Gate, is_preflight
+from .gate import Gate
 from .guard import AsyncGuard
-from .model import ANONYMOUS, Identity
+from .model import Identity
 
 __all__ = ["HEADERS", "ForwardAuth"]
 
@@ -103,11 +103,8 @@ class ForwardAuth:
         live = any(name.startswith(b"sec-websocket-") for name, _ in headers)
         if live:
             authorization += _offered_tokens(headers)
-        if not authorization and method == "OPTIONS":
-            values = {name.decode("latin-1").upper().replace("-", "_"): value.decode("latin-1") for name, value in headers}
-            if is_preflight(method, values.get):
-                return ANONYMOUS
-        return await self._guard.perform(self._gate.admit(method, path, authorization, live=live))
+        head = head_of(scope, authorization, "")._replace(method=method, path=path, is_live=live)
+        return await self._guard.perform(self._gate.admit(head))
 
 
 class _Endpoints(JWTGuardMiddleware):
