@@ -5,21 +5,22 @@ from typing import Any
 
 from flask import Flask, abort, request
 
-from jwtguard import ScopeMissing
 from jwtguard.flask import JWTGuard, current_identity
 
 USERS = {"alice": ("wonderland", []), "bob": ("builder", ["admin"])}
 
 app = Flask(__name__)
-guard = JWTGuard(app, public="/, POST /login")
+guard = JWTGuard(app)
 
 
 @app.get("/")
+@guard.public
 def home() -> dict[str, str]:
     return {"hello": "world"}
 
 
 @app.post("/login")
+@guard.public
 def login() -> dict[str, Any]:
     credentials = request.get_json()
     username, given = str(credentials.get("username")), str(credentials.get("password"))
@@ -36,8 +37,6 @@ def me() -> dict[str, Any]:
 
 
 @app.get("/admin")
+@guard.requires("admin")  # else a 403 with its challenge
 def admin() -> dict[str, str]:
-    identity = current_identity()
-    if "admin" not in identity.scopes:
-        raise ScopeMissing(["admin"])  # becomes a 403 with its challenge
-    return {"hello": identity.subject}
+    return {"hello": current_identity().subject}

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ASGIApp", "JWTGuardMiddleware"]
 
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[..., Awaitable[None]]
+"""Takes (scope, receive, send). Frameworks type these each in a way of its own."""
 
 POLICY_VIOLATION: Final = 1008
 """The close code for a WebSocket that is refused where the server can't send an answer (RFC 6455 section 7.4.1)."""

@@ -7,6 +7,14 @@
         guard.init_app(app)
         return app
 
+    @app.get("/about")
+    @guard.public
+    def about(): ...
+
+    @app.get("/admin")
+    @guard.requires("admin")
+    def admin(): ...
+
 Refusals are raised in a `before_request`, so they pass through the app's error handlers (for the error's class, or for its
 status) and `after_request` functions.
 """
@@ -23,8 +31,9 @@ from .core import Core
 from .endpoints import Endpoint, Endpoints
 from .errors import ConfigError, JWTGuardError
 from .flow import Flow
-from .gate import Gate
+from .gate import Gate, check_user, checking
 from .guard import Guard, GuardMethods, take_arguments
+from .inputs import checked_scopes
 from .model import ANONYMOUS, Identity
 from .settings import Settings
 from .wsgi import LiveBody, admit, remove_forged, response_of, serve, set_remote_user
@@ -41,9 +50,12 @@ except ImportError as error:
 __all__ = ["JWTGuard", "current_identity"]
 
 T = TypeVar("T")
+V = TypeVar("V", bound=Callable[..., Any])
 
 CONFIG_PREFIX = "JWTGUARD_"
 DEFAULT_PREFIX = "/auth"
+PUBLIC = "jwtguard_public"
+"""The attribute of a view that needs no token."""
 
 
 def current_identity() -> Identity:
@@ -92,6 +104,23 @@ class JWTGuard(GuardMethods):
         guard = Guard(Settings.from_env(**settings), **arguments)
         _Guarded(guard).add_to(app)
         app.extensions["jwtguard"] = guard
+
+    def public(self, view: V) -> V:
+        """For a view, plain or async, of an app or a blueprint: it needs no token. A good one gives its identity, a bad one
+        is ignored, as for a path in PUBLIC; and as there, a rule in RULES goes first. Above or below `@app.route`."""
+        setattr(getattr(view, "__func__", view), PUBLIC, True)
+        return view
+
+    def requires(self, *scopes: str) -> Callable[[V], V]:
+        """For a view, plain or async, of an app or a blueprint: who isn't authenticated gets 401, and who lacks one of the
+        scopes 403. Below `@app.route`."""
+        needed = checked_scopes(scopes)
+
+        def check(*arguments: Any, **options: Any) -> None:
+            del arguments, options
+            check_user(current_identity(), needed)
+
+        return lambda view: checking(view, check)
 
     @property
     def core(self) -> Core:
@@ -143,7 +172,10 @@ class _Guarded:
         REQUEST.set(environ)
         remove_forged(environ)  # and nobody is known, for the app's error handlers, if the request is refused
         is_for_endpoint = self._methods.get(request.endpoint) == request.method  # not its OPTIONS, which Flask answers
-        identity = ANONYMOUS if is_for_endpoint else admit(self._guard, self._gate, environ)
+        identity = ANONYMOUS
+        if not is_for_endpoint:
+            view = current_app.view_functions.get(request.endpoint or "")
+            identity = admit(self._guard, self._gate, environ, public=getattr(view, PUBLIC, False))
         environ[IDENTITY] = identity
         if self._guard.settings.remote_user:
             set_remote_user(environ, identity)
@@ -158,7 +190,8 @@ class _Guarded:
         return response
 
     def _serve(self, endpoint: Endpoint, session_id: str = "") -> Response:
-        return response_of(serve(self._guard, self._endpoints, (endpoint, session_id), request.environ, request), Response)
+        flow = serve(self._endpoints, (endpoint, session_id), request.environ, request)
+        return response_of(self._guard.perform(flow), Response)
 
     def _handle(self, error: JWTGuardError) -> ResponseReturnValue:
         """Answer an error for which the app has no handler, be it for the class or for the status."""

@@ -21,17 +21,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 from urllib.parse import quote, unquote
 
 from .answers import Answer
-from .asgi import JWTGuardMiddleware, header_of, send_answer
+from .asgi import JWTGuardMiddleware, head_of, send_answer
 from .errors import JWTGuardError, RequestInvalid
 from .exchange import SUBPROTOCOL, Receive, Scope, Send
 from .gate import Gate
 from .guard import AsyncGuard
-from .head import RequestHead
 from .model import Identity
 
 __all__ = ["HEADERS", "ForwardAuth"]
@@ -105,7 +103,7 @@ class ForwardAuth:
         live = any(name.startswith(b"sec-websocket-") for name, _ in headers)
         if live:
             authorization += _offered_tokens(headers)
-        head = RequestHead(method, path, authorization, partial(header_of, scope), is_live=live)
+        head = head_of(scope, authorization, "")._replace(method=method, path=path, is_live=live)
         return await self._guard.perform(self._gate.admit(head))
 
 

@@ -7,7 +7,10 @@ known to be good, and anything else is for `admit`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar, cast
 
 from .bearer import PREFIX_LENGTH, read_bearer
 from .cookies import CookieMode, can_hand_over, hand_over
@@ -30,7 +33,9 @@ from .model import ANONYMOUS, Identity
 from .origins import may_renew
 from .settings import Settings
 
-__all__ = ["Gate", "check_scopes", "is_preflight"]
+__all__ = ["Gate", "check_scopes", "check_user", "checking", "is_preflight"]
+
+V = TypeVar("V", bound=Callable[..., Any])
 
 _SAFE = frozenset({"GET", "HEAD"})
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^\s/?#@\\]+")
@@ -77,21 +82,22 @@ class Gate:
         """
         return self._recall(authorization) if len(authorization) <= self._longest else None
 
-    def admit(self, head: RequestHead) -> Flow[Identity]:
+    def admit(self, head: RequestHead, *, public: bool = False) -> Flow[Identity]:
         """The identity of a request, anonymous where none is needed.
 
+        public: the app says of what it has routed the request to that it needs no token. A rule for the path goes first.
         Where the path is ambiguous, no public pattern matches, and the scopes of all rules are needed. STALE_IF_DOWN is not
         for WebSockets. Raises AuthError, CrossSite, RequestInvalid, ScopeMissing, StoreUnavailable.
         """
         try:
-            identity = yield from self._admit(head)
+            identity = yield from self._admit(head, public)
         except JWTGuardError as error:
             self._telemetry.rejected(error)
             raise
         self._telemetry.passed(identity)
         return identity
 
-    def _admit(self, head: RequestHead) -> Flow[Identity]:
+    def _admit(self, head: RequestHead, public: bool) -> Flow[Identity]:
         if is_preflight(head):
             return ANONYMOUS
         self.arrive(head)
@@ -99,11 +105,11 @@ class Gate:
         try:
             identity = yield from self.identify(head, may_be_stale=head.method in _SAFE and not head.is_live)
         except (AuthError, RequestInvalid, StoreUnavailable):
-            if not required and self._rules.is_public(head.method, head.path):
+            if not required and (public or self._rules.is_public(head.method, head.path)):
                 return ANONYMOUS
             raise
         if not identity.is_authenticated:
-            is_open = self._optional or self._rules.is_public(head.method, head.path)
+            is_open = public or self._optional or self._rules.is_public(head.method, head.path)
             if required or not is_open:
                 raise TokenMissing
         check_scopes(identity, required)
@@ -180,6 +186,29 @@ def check_scopes(identity: Identity, required: Sequence[str]) -> None:
     """That an identity has all of these scopes. Raises ScopeMissing."""
     if not all(scope in identity.scopes for scope in required):
         raise ScopeMissing(required).about(identity.subject, identity.session_id)
+
+
+def check_user(identity: Identity, scopes: Sequence[str] = ()) -> None:
+    """That an identity is somebody's, and has all of these scopes. Raises TokenMissing, ScopeMissing."""
+    if not identity.is_authenticated:
+        raise TokenMissing
+    check_scopes(identity, scopes)
+
+
+def checking(view: V, check: Callable[..., None]) -> V:
+    """A view, plain or async, that first calls `check` with the view's own arguments."""
+
+    @wraps(view)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        check(*arguments, **options)
+        return view(*arguments, **options)
+
+    @wraps(view)
+    async def checked_async(*arguments: Any, **options: Any) -> Any:
+        check(*arguments, **options)
+        return await view(*arguments, **options)
+
+    return cast("V", checked_async if iscoroutinefunction(view) else checked)
 
 
 def is_preflight(head: RequestHead) -> bool:

@@ -27,7 +27,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from .answers import Answer
 from .asgi import POLICY_VIOLATION, JWTGuardMiddleware, can_deny, response_of, set_identity, take_authorization
 from .context import WANTED
-from .endpoints import Endpoint
+from .endpoints import Endpoint, Endpoints
 from .errors import ConfigError, JWTGuardError
 from .guard import AsyncGuard
 from .model import ANONYMOUS
@@ -50,8 +50,8 @@ def install(app: Starlette, guard: AsyncGuard) -> None:
     install_with(app, guard, add_route, iter)
 
 
-def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute, flatten: Flatten) -> None:
-    """Guard an app.
+def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute, flatten: Flatten) -> Endpoints:
+    """Guard an app. Answers its endpoints.
 
     `add_route(endpoint, path, view)` adds an endpoint as a route of the app. `flatten(routes)` yields each single route;
     FastAPI yields contexts instead, which have `path`, `methods` and the route itself as `original_route`.
@@ -74,6 +74,7 @@ def install_with(app: Starlette, guard: AsyncGuard, add_route: AddRoute, flatten
         routes.insert(0, routes.pop())  # before a catch-all of the app, for what looks a route up
     _check_when_it_starts(app, inside, flatten)
     app.exception_handlers.setdefault(JWTGuardError, inside.answer_error)
+    return inside.endpoints
 
 
 class _Inside(JWTGuardMiddleware):

@@ -16,8 +16,9 @@ from .answers import Answer
 from .context import IDENTITY, REQUEST, WANTED
 from .endpoints import MAX_BODY, Endpoint, EndpointRequest, Endpoints
 from .errors import BodyTooLarge, ConfigError, JWTGuardError, RequestInvalid, SessionEnded, StoreUnavailable
+from .flow import Flow
 from .gate import Gate
-from .guard import Guard
+from .guard import Guard, GuardMethods
 from .head import RequestHead
 from .inputs import takes
 from .live import Tenure
@@ -86,7 +87,7 @@ class JWTGuardMiddleware:
     def _serve_endpoint(self, environ: Environ) -> Answer | None:
         """What answers the request, if it is for an endpoint."""
         found = self._endpoints.find(environ["REQUEST_METHOD"], path_of(environ))
-        return None if found is None else serve(self._guard, self._endpoints, found, environ)
+        return None if found is None else self._guard.perform(serve(self._endpoints, found, environ))
 
     def _refuse(self, error: JWTGuardError, environ: Environ, starting: _Starting) -> Iterable[bytes]:
         """Answer the error that is being handled. It replaces an answer that the app has begun, unless that is on its way:
@@ -170,7 +171,7 @@ class LiveBody:
     blocking server can't do it before.
     """
 
-    def __init__(self, body: Iterable[bytes], identity: Identity, guard: Guard, head: _Head) -> None:
+    def __init__(self, body: Iterable[bytes], identity: Identity, guard: GuardMethods, head: _Head) -> None:
         self._body = body
         self._identity = identity
         self._guard = guard
@@ -219,12 +220,12 @@ def is_whole(body: Iterable[bytes], environ: Environ, identity: Identity) -> boo
     return isinstance(files, type) and isinstance(body, files)
 
 
-def admit(guard: Guard, gate: Gate, environ: Environ) -> Identity:
+def admit(guard: Guard, gate: Gate, environ: Environ, *, public: bool = False) -> Identity:
     """The identity of a request that may pass. Raises what `Gate.admit` raises."""
     authorization = environ.get("HTTP_AUTHORIZATION")
     identity = None if authorization is None else gate.recall(authorization.encode("latin-1", "replace"))
     if identity is None:
-        return guard.perform(gate.admit(head_of(environ)))
+        return guard.perform(gate.admit(head_of(environ), public=public))
     if gate.has_scope_rules:
         gate.check_rules(identity, environ["REQUEST_METHOD"], path_of(environ))
     return identity
@@ -252,15 +253,15 @@ def header_of(environ: Environ, name: str) -> str | None:
 
 
 def serve(
-    guard: Guard, endpoints: Endpoints, found: tuple[Endpoint, str], environ: Environ, request: Request | None = None
-) -> Answer:
+    endpoints: Endpoints, found: tuple[Endpoint, str], environ: Environ, request: Request | None = None
+) -> Flow[Answer]:
     """The answer to a request for an endpoint. `request`: what has the body if it may have been read already."""
     endpoint, session_id = found
     try:
         asked = _endpoint_request(endpoint, session_id, environ, request)
     except RequestInvalid as error:
         return endpoints.refuse(error, endpoint)
-    return guard.perform(endpoints.answer(endpoint, asked))
+    return (yield from endpoints.answer(endpoint, asked))
 
 
 def respond(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -7,12 +7,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.util import module_from_spec, spec_from_file_location
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, WebSocket, routing
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, Security, WebSocket, routing
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse
+from fastapi.security import APIKeyHeader
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -141,6 +142,110 @@ def test_openapi_of_an_app_without_endpoints() -> None:
     assert not any(path.startswith("/auth") for path in app.openapi()["paths"])
 
 
+Who = Annotated[Identity, Security(current_identity, scopes=["audit"])]
+
+
+def add_documented(app: FastAPI) -> None:
+    app.add_api_route("/items/{name}", lambda name: name, methods=["GET"])
+    app.add_api_route("/items/{name}", lambda name: name, methods=["POST"])
+    app.add_api_route("/items/{name}/any", lambda name: name, dependencies=[require()])
+    app.add_api_route("/plain", lambda: "", responses={401: {"description": "own words"}})
+    app.add_api_route("/key", lambda: "", dependencies=[Security(APIKeyHeader(name="X-Key"))])
+
+    @app.get("/audit", dependencies=[require("admin", "audit")])
+    async def audit(identity: Who) -> str:
+        return identity.subject
+
+
+def document_of(app: FastAPI) -> dict[str, Any]:
+    document: dict[str, Any] = TestClient(app).get("/openapi.json").json()
+    assert document == app.openapi()  # again
+    return document
+
+
+def locks_of(document: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            found[f"{method} {path}"] = operation.get("security")
+    return found
+
+
+def test_openapi_says_what_needs_a_token_and_which_scopes() -> None:
+    terms = {"public": "/, /login, /openapi.json, GET /items/*, /key", "rules": "POST /items/*: write"}
+    document = document_of(an_app(add_documented, a_guard(**terms)))
+    assert locks_of(document) == {
+        "get /": None,
+        "post /login": None,
+        "get /me": [{"jwtguard": []}],
+        "get /admin": [{"jwtguard": ["admin"]}],
+        "get /items/{name}": None,
+        "post /items/{name}": [{"jwtguard": ["write"]}],
+        "get /items/{name}/any": [{"jwtguard": []}],
+        "get /plain": [{"jwtguard": []}],
+        "get /key": [{"APIKeyHeader": []}],
+        "get /audit": [{"jwtguard": ["admin", "audit"]}],
+        "post /auth/refresh": [],
+        "post /auth/logout": [{"jwtguard": []}, {}],
+        "get /auth/sessions": [{"jwtguard": []}],
+        "delete /auth/sessions": [{"jwtguard": []}],
+        "delete /auth/sessions/{id}": [{"jwtguard": []}],
+    }
+    schemes = document["components"]["securitySchemes"]
+    assert schemes.keys() == {"jwtguard", "APIKeyHeader"}
+    assert (schemes["jwtguard"]["type"], schemes["jwtguard"]["scheme"]) == ("http", "bearer")
+
+
+def test_openapi_says_what_is_refused() -> None:
+    document = document_of(an_app(add_documented, a_guard(public="/, /login, /openapi.json")))
+    paths = document["paths"]
+    refusals = {
+        path: sorted(status for status in next(iter(item.values()))["responses"] if status >= "400")
+        for path, item in paths.items()
+    }
+    assert refusals == {
+        "/": [],
+        "/login": ["422"],
+        "/me": ["401", "503"],
+        "/admin": ["401", "403", "503"],
+        "/items/{name}": ["401", "422", "503"],
+        "/items/{name}/any": ["401", "422", "503"],
+        "/plain": ["401", "503"],
+        "/key": ["401", "503"],
+        "/audit": ["401", "403", "503"],
+        "/auth/refresh": ["400", "401", "413", "503"],
+        "/auth/logout": ["400", "401", "413", "503"],
+        "/auth/sessions": ["400", "401", "503"],
+        "/auth/sessions/{id}": ["400", "401", "404", "503"],
+    }
+    refused = paths["/me"]["get"]["responses"]["401"]
+    (schema,) = refused["content"].values()
+    name = schema["schema"]["$ref"].removeprefix("#/components/schemas/")
+    client = TestClient(an_app())
+    answer = client.get("/me")
+    assert answer.headers["content-type"] in refused["content"]
+    assert refused["headers"].keys() == {"WWW-Authenticate"}
+    problem = document["components"]["schemas"][name]
+    assert answer.json().keys() == set(problem["required"]) == problem["properties"].keys()
+    assert paths["/plain"]["get"]["responses"]["401"] == {"description": "own words"}
+
+
+def test_openapi_in_optional_mode() -> None:
+    locks = locks_of(document_of(an_app(add_documented, a_guard(mode="optional", public="/openapi.json"))))
+    assert locks["get /me"] == [{"jwtguard": []}, {}]
+    assert locks["get /items/{name}/any"] == [{"jwtguard": []}]
+    assert locks["get /key"] == [{"jwtguard": []}, {}, {"APIKeyHeader": []}]
+
+
+def test_openapi_of_an_app_that_makes_its_own_document() -> None:
+    def add(app: FastAPI) -> None:
+        app.openapi = lambda: {"paths": {"/own": {"get": {}, "summary": "own"}}}  # type: ignore[method-assign]
+
+    document = document_of(an_app(add))
+    assert document["paths"]["/own"]["get"]["security"] == [{"jwtguard": []}]
+    assert document["paths"]["/own"]["get"]["responses"].keys() == {"401", "503"}
+
+
 # -- dependencies ----------------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +255,30 @@ def test_require() -> None:
     assert (missing.status_code, code_of(missing)) == (403, "scope_missing")
     assert missing.headers["www-authenticate"] == 'Bearer realm="jwtguard", error="insufficient_scope", scope="admin"'
     assert client.get("/admin", headers=bearer(client, "bob")).json() == "admin"
+
+
+def test_security_with_scopes() -> None:
+    client = TestClient(an_app(add_documented, a_guard(public="/login, /audit")))
+    assert code_of(client.get("/audit")) == "token_missing"
+    refused = client.get("/audit", headers=bearer(client))
+    assert (refused.status_code, code_of(refused)) == (403, "scope_missing")
+
+    def add(app: FastAPI) -> None:
+        @app.get("/both")
+        async def both(identity: Annotated[Identity, Security(current_identity, scopes=["admin"])]) -> str:
+            return identity.subject
+
+        @app.websocket("/ws/both")
+        async def socket(websocket: WebSocket, identity: Who) -> None:
+            raise AssertionError
+
+    client = TestClient(an_app(add))
+    assert client.get("/both", headers=bearer(client, "bob")).json() == "bob"
+    missing = client.get("/both", headers=bearer(client))
+    assert missing.headers["www-authenticate"] == 'Bearer realm="jwtguard", error="insufficient_scope", scope="admin"'
+    with pytest.raises(WebSocketDenialResponse) as denied:
+        client.websocket_connect("/ws/both", headers=bearer(client, "bob")).__enter__()
+    assert code_of(denied.value) == "scope_missing"
 
 
 def test_require_on_a_public_path_asks_for_a_login() -> None:

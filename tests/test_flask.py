@@ -415,6 +415,74 @@ def test_the_identity_in_a_template() -> None:
     assert app.ask("/page", app.token()).data == b"alice"
 
 
+# -- decorators ------------------------------------------------------------------------------------------------------------
+
+
+class Views:
+    """The same views, as a blueprint of an app factory."""
+
+    def __init__(self, guard: JWTGuard) -> None:
+        self.blueprint = Blueprint("decorated", "decorated", url_prefix="/decorated")
+        self.blueprint.get("/below")(guard.public(lambda: who()))
+        self.blueprint.get("/method")(guard.public(self.method))
+        self.blueprint.add_url_rule("/class", view_func=guard.public(_View.as_view("class")))
+        guard.public(self.blueprint.get("/above")(_above))
+        self.blueprint.add_url_rule("/admin", view_func=guard.requires("admin", "more")(_above), endpoint="admin")
+        self.blueprint.add_url_rule("/known", view_func=guard.public(guard.requires()(_below)), endpoint="known")
+        self.blueprint.add_url_rule("/plain", "plain", lambda: "plain")
+
+    def method(self) -> str:
+        return who()
+
+
+def who() -> str:
+    return current_identity().subject or "nobody"
+
+
+def _above() -> str:
+    return who()
+
+
+def _below() -> str:
+    """Its own words."""
+    return who()
+
+
+def test_public_views_and_those_that_require_scopes() -> None:
+    guard = JWTGuard(store="memory://", rules="/decorated/rule: admin")
+    views = Views(guard)
+    apps = [Flask("one"), Flask("two")]
+    for app in apps:
+        guard.init_app(app)
+        app.register_blueprint(views.blueprint)
+        app.add_url_rule("/decorated/rule", "rule", guard.public(lambda: "rule"))
+        client = app.test_client()
+        with app.app_context():
+            alice = {"Authorization": f"Bearer {guard.login('alice').access_token}"}
+            admin = {"Authorization": f"Bearer {guard.login('bob', scopes=['more', 'admin']).access_token}"}
+        for path in ("/decorated/below", "/decorated/method", "/decorated/above"):
+            for headers, name in (({}, b"nobody"), ({"Authorization": "Bearer x"}, b"nobody"), (alice, b"alice")):
+                assert client.get(path, headers=headers).data == name
+        assert client.get("/decorated/class").status_code == 200
+        assert client.post("/decorated/below").status_code == 401  # a method that it doesn't have is no view
+        for path in ("/decorated/plain", "/decorated/rule", "/decorated/known", "/decorated/admin", "/decorated/unknown"):
+            assert code_of(client.get(path)) == "token_missing"
+        assert client.get("/decorated/known", headers=alice).data == b"alice"
+        refused = client.get("/decorated/admin", headers=alice)
+        assert (refused.status_code, code_of(refused)) == (403, "scope_missing")
+        assert refused.headers["WWW-Authenticate"].endswith('scope="admin more"')
+        assert client.get("/decorated/admin", headers=admin).data == b"bob"
+
+
+def test_what_decorators_leave() -> None:
+    guard = JWTGuard()
+    decorated = guard.requires("admin")(_below)
+    assert (decorated.__name__, decorated.__doc__) == ("_below", "Its own words.")
+    assert guard.public(_above) is _above
+    with pytest.raises(ValueError, match="scope"):
+        guard.requires("two words")
+
+
 # -- configuration ---------------------------------------------------------------------------------------------------------
 
 

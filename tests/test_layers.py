@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import django_kit  # noqa: F401 - Django has settings from here on
 import pytest
 
 import jwtguard
@@ -50,9 +51,9 @@ FLOORS = (
         "stores",
     ),
     ("commits", "flow", "health", "push", "recall", "registry", "telemetry"),
-    ("authentication", "core", "endpoints", "gate", "guard", "live", "operations", "watch"),
+    ("authentication", "core", "endpoints", "gate", "guard", "live", "openapi", "operations", "watch"),
     ("asgi", "exchange", "wsgi"),
-    ("fastapi", "flask", "forward", "metrics", "otel", "prometheus", "starlette"),
+    ("_django_backend", "django", "fastapi", "flask", "forward", "metrics", "otel", "prometheus", "starlette"),
     ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),
     ("",),  # jwtguard itself
 )
@@ -155,7 +156,7 @@ def test_the_wsgi_face_needs_no_starlette_and_the_asgi_face_no_werkzeug() -> Non
 
 def test_a_missing_extra_is_named_in_one_line() -> None:
     needed = {"flask": "flask", "fastapi": "fastapi", "prometheus_client": "prometheus", "opentelemetry": "otel"}
-    for framework, extra in needed.items():
+    for framework, extra in ({"django.conf": "django"} | needed).items():
         code = f"import sys\nsys.modules['{framework}'] = None\nimport jwtguard.{extra}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 1

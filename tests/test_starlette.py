@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from jwtguard import AsyncGuard, AuthError, ConfigError, Guard, JWTGuardError, LimitReached, ScopeMissing, Settings
 from jwtguard.context import REQUEST
@@ -527,3 +527,51 @@ def test_with_middleware_given_to_the_app() -> None:
     app = Starlette(routes=[Route("/me", me)], middleware=[Middleware(CORSMiddleware, allow_origins=["*"])])
     install(app, a_guard())
     assert TestClient(app).get("/me", headers={"Origin": ORIGIN}).headers["access-control-allow-origin"] == "*"
+
+
+def test_starlettes_own_requires() -> None:
+    """As it stands: for views plain, async and of a class, for WebSockets, with a redirect on a public path."""
+
+    @requires(["authenticated", "admin"])
+    async def of_admins(request: Request) -> Response:
+        return PlainTextResponse("admin")
+
+    @requires("admin", status_code=404)
+    def hidden(request: Request) -> Response:
+        return PlainTextResponse("hidden")
+
+    @requires("authenticated", redirect="sign-in")
+    async def redirects(request: Request) -> Response:
+        return PlainTextResponse("in")
+
+    class OfClass(HTTPEndpoint):
+        @requires("admin")
+        async def get(self, request: Request) -> Response:
+            return PlainTextResponse("class")
+
+    @requires("admin")
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text("admin")
+        await websocket.close()
+
+    routes = [
+        Route("/of-admins", of_admins),
+        Route("/hidden", hidden),
+        Route("/redirects", redirects),
+        Route("/class", OfClass),
+        Route("/sign-in", home, name="sign-in"),
+        WebSocketRoute("/socket", socket),
+    ]
+    client = TestClient(an_app(a_guard(public="/login, /redirects, /sign-in"), *routes), follow_redirects=False)
+    alice, bob = bearer(client), bearer(client, "bob")
+    paths = ("/of-admins", "/hidden", "/class")
+    asked = {path: [client.get(path, headers=known).status_code for known in (alice, bob)] for path in paths}
+    assert asked == {"/of-admins": [403, 200], "/hidden": [404, 200], "/class": [403, 200]}
+    away = client.get("/redirects")
+    assert (away.status_code, away.headers["location"].startswith("http://testserver/sign-in?next=")) == (303, True)
+    assert client.get("/redirects", headers=alice).text == "in"
+    with client.websocket_connect("/socket", headers=bob) as connection:
+        assert connection.receive_text() == "admin"
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/socket", headers=alice):
+        pass

@@ -251,7 +251,10 @@ async def call_asgi(app: Callable[..., Any], scope: dict[str, Any], request: Req
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
-        return messages.pop(0) if messages else {"type": "http.disconnect"}
+        if messages:
+            return messages.pop(0)
+        await asyncio.Event().wait()  # the client waits for its answer
+        raise AssertionError
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)

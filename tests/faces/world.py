@@ -69,7 +69,8 @@ class World:
     def __init__(self, settings: Mapping[str, Any] | None = None, **hooks: Any) -> None:
         self.clock = FakeClock()
         self.store = CountingStore(self.clock)
-        self.settings = Settings(**{**DEFAULTS, **(settings or {})})
+        self.given = {**DEFAULTS, **(settings or {})}
+        self.settings = Settings(**self.given)
         self.hooks = hooks
         self.past = Guard(self.settings, store=self.store, clock=self.clock)
         """Of another process: it made the past, and shares only the store with the guards that are tested."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +218,20 @@ def hypercorn(app: str) -> tuple[str, ...]:
 
 def granian(app: str) -> tuple[str, ...]:
     return ("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}", app)
+
+
+def nginx_of(folder: Path, site: str) -> tuple[str, ...]:
+    """nginx in the foreground, with what stands inside of its `http { }`; skips where there is none."""
+    paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    whole = (
+        f"pid {folder}/pid; error_log stderr; events {{}} http {{ access_log off; {paths} include {folder}/site.conf; }}"
+    )
+    (folder / "nginx.conf").write_text(f"daemon off; master_process off; {whole}")
+    (folder / "site.conf").write_text(site)
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("there is no nginx here: apt-get install nginx")
+    return (program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"))
 
 
 class Worker:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from jwtguard import Guard, Settings
 from jwtguard.forward import HEADERS
-from servers.serving import PATIENCE, Server, Site, serving, serving_by, until
+from servers.serving import PATIENCE, Server, Site, nginx_of, serving, serving_by, until
 
 pytestmark = pytest.mark.servers
 
@@ -35,16 +34,7 @@ def configuration(language: str, beginning: str) -> str:
 
 
 def nginx(folder: Path, there: Callable[[str], str]) -> tuple[str, ...]:
-    paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    whole = (
-        f"pid {folder}/pid; error_log stderr; events {{}} http {{ access_log off; {paths} include {folder}/site.conf; }}"
-    )
-    (folder / "nginx.conf").write_text(f"daemon off; master_process off; {whole}")
-    (folder / "site.conf").write_text(there(configuration("nginx", "upstream")))
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("there is no nginx here: apt-get install nginx")
-    return (program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    return nginx_of(folder, there(configuration("nginx", "upstream")))
 
 
 def traefik(folder: Path, there: Callable[[str], str]) -> tuple[str, ...]:
