@@ -25,12 +25,12 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from .answers import Answer
-from .asgi import JWTGuardMiddleware, send_answer
+from .asgi import JWTGuardMiddleware, head_of, send_answer
 from .errors import JWTGuardError, RequestInvalid
 from .exchange import SUBPROTOCOL, Receive, Scope, Send
-from .gate import Gate, is_preflight
+from .gate import Gate
 from .guard import AsyncGuard
-from .model import ANONYMOUS, Identity
+from .model import Identity
 
 __all__ = ["HEADERS", "ForwardAuth"]
 
@@ -98,16 +98,13 @@ class ForwardAuth:
         if len(methods) != 1 or len(targets) != 1:
             logger.error("the proxy told %d methods and %d paths: see docs/forward-auth.md", len(methods), len(targets))
             raise RequestInvalid("the proxy must tell its method and its path, each once")
-        method, path = methods[0].decode("latin-1"), _path(targets[0])
         authorization = [value for name, value in headers if name == b"authorization"]
         live = any(name.startswith(b"sec-websocket-") for name, _ in headers)
         if live:
             authorization += _offered_tokens(headers)
-        if not authorization and method == "OPTIONS":
-            values = {name.decode("latin-1").upper().replace("-", "_"): value.decode("latin-1") for name, value in headers}
-            if is_preflight(method, values.get):
-                return ANONYMOUS
-        return await self._guard.perform(self._gate.admit(method, path, authorization, live=live))
+        head = head_of(scope, authorization, "")
+        asked = head._replace(method=methods[0].decode("latin-1"), path=_path(targets[0]), is_live=live)
+        return await self._guard.perform(self._gate.admit(asked))
 
 
 class _Endpoints(JWTGuardMiddleware):
