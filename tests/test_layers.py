@@ -51,7 +51,7 @@ FLOORS = (
     ("authentication", "core", "endpoints", "gate", "guard", "live", "operations", "watch"),
     ("asgi", "exchange", "wsgi"),
     ("fastapi", "flask", "forward", "metrics", "otel", "prometheus", "starlette"),
-    ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),
+    ("_contract", "_contract_kit", "_contract_push", "_world", "cli", "testing"),
     ("",),  # jwtguard itself
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
