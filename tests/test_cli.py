@@ -6,12 +6,16 @@ import base64
 import json
 import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -270,6 +274,51 @@ def test_purge(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     assert run("purge").stdout == "0 expired documents deleted.\n"
 
 
+# -- demo ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_serves_until_it_is_ended() -> None:
+    """What its commands do: `servers/test_demo.py`."""
+    before = signal.getsignal(signal.SIGTERM)
+    answers: list[int] = []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def use_and_end() -> None:
+        url = f"http://127.0.0.1:{port}"
+        with httpx2.Client(base_url=url, transport=httpx2.HTTPTransport(retries=8), trust_env=False) as client:
+            try:
+                for username, password in (("alice", "wonderland"), ("alice", "x"), ("bob", "wonderland")):
+                    answers.append(client.post("/login", json={"username": username, "password": password}).status_code)
+                answers.extend(client.get(path).status_code for path in ("/", "/me"))
+                pair = client.post("/login", json={"username": "alice", "password": "wonderland"}).json()
+                known = {"Authorization": f"Bearer {pair['access_token']}"}
+                answers.append(client.get("/me", headers=known).status_code)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    user = threading.Thread(target=use_and_end)
+    user.start()
+    try:
+        result = run("demo", "--port", str(port))
+    finally:
+        user.join()
+        signal.signal(signal.SIGTERM, before)
+    assert (answers, result.exit_code) == ([200, 401, 401, 200, 401, 200], 0)
+    assert f"A guarded app runs on http://127.0.0.1:{port}" in result.stdout
+
+
+@pytest.mark.parametrize(("missing", "why"), [("uvicorn", "pip install uvicorn"), ("fastapi", "[fastapi]'")])
+def test_what_the_demo_needs(missing: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("jwtguard.cli.demo_app", "jwtguard.fastapi"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = run("demo")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.rstrip().endswith(why)
+
+
 # -- errors ----------------------------------------------------------------------------------------------------------------
 
 
@@ -337,7 +386,7 @@ def test_the_program() -> None:
     done = subprocess.run([program], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "inspect" not in done.stdout
-    for command in ("init", "check", "token", "sessions", "purge"):
+    for command in ("init", "check", "token", "sessions", "purge", "demo"):
         assert f"\n  {command} " in done.stdout + done.stderr
     issue = subprocess.run([program, "token", "issue", "alice"], capture_output=True, text=True, check=True)
     done = subprocess.run([program, "token", "inspect"], capture_output=True, text=True, check=True, input=issue.stdout)
