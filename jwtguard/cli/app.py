@@ -6,7 +6,7 @@ import logging
 
 import typer
 
-from . import checking, demo, environment, inspection, sessions
+from . import checking, demo, environment, inspection, sessions, watching
 from .output import reporting
 
 __all__ = ["app"]
@@ -30,6 +30,7 @@ def begin() -> None:
 app.command()(reporting(environment.init))
 app.command()(reporting(checking.check))
 app.command()(reporting(sessions.purge))
+app.command()(reporting(watching.watch))
 app.command()(reporting(demo.demo))
 
 _tokens = typer.Typer(help="Look into tokens, and make them.", no_args_is_help=True, rich_markup_mode=None)
