@@ -10,7 +10,7 @@ BENCHMARKS = redis_memory store_ops scale revocation_lag cold_path warm_path flo
 
 ## A guarded FastAPI app on http://127.0.0.1:8000, and the curl commands to use it
 demo: $(VENV)/demo.stamp
-	$(BIN)/python -m examples.demo
+	$(BIN)/jwtguard demo
 
 ## The whole test suite, with branch coverage
 test: $(VENV)/test.stamp
@@ -46,7 +46,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install -qq --upgrade pip
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -qq --editable '.[fastapi]' uvicorn websockets
+	$(BIN)/python -m pip install -qq --editable '.[cli,fastapi]' uvicorn
 	touch $@
 
 $(VENV)/test.stamp: setup.cfg pyproject.toml | $(BIN)/python

@@ -85,7 +85,7 @@ class Core:
         self.hooks = hooks
         self.telemetry = Telemetry(clock, hooks.event_hooks, hooks.observers)
         self.rules = Rules(settings.public, settings.rules)
-        policy = _policy(settings)
+        self.policy = policy = _policy(settings)
         patience = patience_of(settings)
         self.tokens = _tokens(settings, keys, clock)
         self.registry = _registry(settings, store, clock, self.telemetry, patience)

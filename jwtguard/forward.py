@@ -98,13 +98,13 @@ class ForwardAuth:
         if len(methods) != 1 or len(targets) != 1:
             logger.error("the proxy told %d methods and %d paths: see docs/forward-auth.md", len(methods), len(targets))
             raise RequestInvalid("the proxy must tell its method and its path, each once")
-        method, path = methods[0].decode("latin-1"), _path(targets[0])
         authorization = [value for name, value in headers if name == b"authorization"]
         live = any(name.startswith(b"sec-websocket-") for name, _ in headers)
         if live:
             authorization += _offered_tokens(headers)
-        head = head_of(scope, authorization, "")._replace(method=method, path=path, is_live=live)
-        return await self._guard.perform(self._gate.admit(head))
+        head = head_of(scope, authorization, "")
+        asked = head._replace(method=methods[0].decode("latin-1"), path=_path(targets[0]), is_live=live)
+        return await self._guard.perform(self._gate.admit(asked))
 
 
 class _Endpoints(JWTGuardMiddleware):

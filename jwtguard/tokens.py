@@ -197,6 +197,17 @@ class Tokens:
         """Verify a ticket. Raises TokenInvalid, TokenExpired."""
         return self._read(TICKET, token, _ticket)
 
+    def failed_check(self, token: bytes) -> str | None:
+        """The check that an access token fails, in a word or two; None if only its time may be over. For whoever holds the
+        keys and wants to know: no client is told."""
+        try:
+            self._checked(ACCESS, token, access_of)
+        except Refused as why:
+            return str(why)
+        except (ValueError, RecursionError):
+            return "encoding"
+        return None
+
     def _read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> T:
         read = self._try_to_read(kind, token, shape)
         if read is None:  # raised out here, so that nothing of the token ends up in a log by way of a cause or a context
@@ -208,11 +219,15 @@ class Tokens:
 
     def _try_to_read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> tuple[T, int | float] | None:
         try:
-            claims = self._verified_claims(kind, token)
-            expires_at = self._check_times(claims, TICKET_TTL if kind is TICKET else self._longest)
-            return shape(claims), expires_at
+            return self._checked(kind, token, shape)
         except (ValueError, RecursionError):
             return None
+
+    def _checked(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> tuple[T, int | float]:
+        """What a token says, and its `exp`, which is for later, when all else holds. Raises ValueError, RecursionError."""
+        claims = self._verified_claims(kind, token)
+        expires_at = self._check_times(claims, TICKET_TTL if kind is TICKET else self._longest)
+        return shape(claims), expires_at
 
     def _verified_claims(self, kind: Kind, token: bytes) -> dict[str, Any]:
         claims = self._reader.read(token, kind.typ)

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import coverage
+import hypothesis
 import pytest
 
 import jwtguard.testing
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 jwtguard.testing.StoreContract  # noqa: B018 - before anything imports the suite itself, so that its asserts explain themselves
 
+hypothesis.settings.register_profile("jwtguard", deadline=None)  # how long something takes, other tests beside it decide
+hypothesis.settings.load_profile("jwtguard")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("COVERAGE_PROCESS_START", None)  # it is for the workers, and not for the processes that tests start

@@ -54,7 +54,7 @@ FLOORS = (
     ("authentication", "core", "endpoints", "gate", "guard", "live", "openapi", "operations", "watch"),
     ("asgi", "exchange", "wsgi"),
     ("_django_backend", "django", "fastapi", "flask", "forward", "metrics", "otel", "prometheus", "starlette"),
-    ("_contract", "_contract_kit", "_contract_push", "_world", "testing"),
+    ("_contract", "_contract_kit", "_contract_push", "_world", "cli", "testing"),
     ("",),  # jwtguard itself
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -159,7 +159,9 @@ def test_a_command_runs(block: Block, tmp_path: Path) -> None:
     known = {f"{what}[{extra}]" for what in (".", setup["metadata"]["name"]) for extra in setup["options.extras_require"]}
     assert {match[1] for match in re.finditer(r"^\$ pip install '(.+?)'", block.text, re.MULTILINE)} <= known
     script = f'make() {{ command make --dry-run -C "{ROOT}" "$@"; }}\npip() {{ true; }}\n{commands(block)}'
-    subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, timeout=60)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # where `jwtguard` is
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=environ, check=True, timeout=60)
 
 
 def test_the_table_of_settings() -> None:

@@ -206,3 +206,11 @@ def test_C26_nor_another_use_of_the_same_key(typ: str, expected: str) -> None:
 def test_the_sample_secret_is_long_enough_for_every_algorithm() -> None:
     assert KEY.secret == SECRET[:32]
     assert all(len(SECRETS[algorithm]) == HASHES[algorithm]().digest_size for algorithm in ALGORITHMS)
+
+
+def test_whoever_has_the_keys_is_told_which_check_fails() -> None:
+    assert TOKENS.failed_check(minted().encode()) is None
+    assert TOKENS.failed_check(minted(expires_at=NOW - 1, issued_at=NOW - 2).encode()) is None, "that is told otherwise"
+    assert TOKENS.failed_check(minted_refresh().encode()) == "header"
+    assert TOKENS.failed_check(minted().encode() + b"=") == "form"
+    assert TOKENS.failed_check(b"A" + minted().encode()) == "encoding"

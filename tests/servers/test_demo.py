@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ pytestmark = [
 
 
 def test_the_commands_that_it_prints(site: Site, start: Start, tmp_path: Path) -> None:
-    server = start("/usr/bin/env", "DEMO_PORT={port}", sys.executable, "-m", "examples.demo")
+    server = start("jwtguard", "demo", "--port", "{port}")
     found = re.search(r"In another terminal:\n(.*)\nCtrl-C", server.output, re.DOTALL)
     assert found is not None, server.output
     assert server.url in server.output
