@@ -73,9 +73,14 @@ class Report:
         self._say(f"**{name}**\n\n" + "\n".join(lines) + "\n")
         self._figures["tables"][name] = [dict(zip(heads, row, strict=True)) for row in rows]
 
+    def keep(self, name: str, curve: object) -> None:
+        """Keep something for the plots that isn't printed."""
+        self._figures.setdefault("curves", {})[name] = curve
+
     def note(self, text: str) -> None:
-        """Print a sentence."""
+        """Print a sentence, and keep it."""
         self._say(text + "\n")
+        self._figures.setdefault("notes", []).append(text)
 
     def close(self) -> None:
         """Write the file, if one was asked for."""

@@ -130,6 +130,7 @@ def main() -> None:
     report = Report(given, f"A soak of {minutes:g} minutes", "redis", "uvicorn", "gunicorn")
     samples, load, came = run(minutes)
     report.table("What the workers held", HEADS, [*grown(samples)])
+    report.keep("memory", {name: [(at * minutes, held["pss"]) for at, held in found] for name, found in samples.items()})
     counts = {"requests": load.requests + came, "garbage among them": came, "503": load.unavailable, "broken": load.broken}
     report.table("The load", ("what", "count"), [*counts.items(), ("wrong answers", sum(load.wrong.values()))])
     for what, count in load.wrong.items():
