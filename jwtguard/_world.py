@@ -156,7 +156,7 @@ class User:
     def client(self) -> Any:
         """A test client of the app's framework that sends the token with every request, one for each user.
 
-        Flask's, Starlette's for every ASGI app, or Werkzeug's. Raises TypeError for an app that is none of these.
+        Django's, Flask's, Starlette's for every ASGI app, or Werkzeug's. Raises TypeError for an app that is none of these.
         """
         for kind in type(self.app).__mro__:
             for place in (kind.__module__, kind.__module__.partition(".")[0]):
@@ -186,7 +186,11 @@ def apart(call: Callable[[], T]) -> T:
 
 
 def guard_of(app: object) -> AnyGuard:
-    """The guard of an app: Flask's, Starlette's, or one of `guard.wrap`. Raises ConfigError."""
+    """The guard of an app: Django's, Flask's, Starlette's, or one of `guard.wrap`. Raises ConfigError."""
+    if type(app).__module__.startswith("django."):
+        from . import django
+
+        return django._made()
     extensions = getattr(app, "extensions", None)
     places = [
         extensions.get("jwtguard") if isinstance(extensions, Mapping) else None,
@@ -218,7 +222,15 @@ def _wsgi_client(app: Any, headers: dict[str, str]) -> Any:
     return Client(lambda environ, start_response: app(known | environ, start_response))
 
 
+def _django_client(app: Any, headers: dict[str, str]) -> Any:
+    from django.test import Client
+
+    del app  # Django has one in a process, and its client finds it
+    return Client(headers=headers)
+
+
 _CLIENTS: Final[Mapping[str, Callable[[Any, dict[str, str]], Any]]] = {
+    "django": _django_client,
     "flask": _flask_client,
     "starlette": _asgi_client,
     "jwtguard.asgi": _asgi_client,

@@ -6,14 +6,17 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, JsonResponse
+from django_kit import site
 from fastapi import FastAPI
 from flask import Flask, request
 from starlette.applications import Starlette
@@ -21,6 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from jwtguard import AsyncGuard, ConfigError, Guard, StoreUnavailable
+from jwtguard.django import current_identity as current_identity_of
 from jwtguard.errors import RefreshReused, SessionRevoked
 from jwtguard.fastapi import CurrentIdentity
 from jwtguard.fastapi import install as install_fastapi
@@ -79,9 +83,22 @@ def wsgi_app(**arguments: Any) -> Any:
     return Guard.from_env(**arguments).wrap(app)
 
 
-@pytest.fixture(params=[flask_app, starlette_app, fastapi_app, asgi_app, wsgi_app])
-def jwtguard_app(request: pytest.FixtureRequest, jwtguard_world: World) -> Any:
-    return request.param(**jwtguard_world.arguments)
+def view(asked: HttpRequest) -> JsonResponse:
+    identity = current_identity_of(asked)
+    return JsonResponse({"sub": identity.subject, "scopes": identity.scopes})
+
+
+@contextmanager
+def django_app(**arguments: Any) -> Iterator[Any]:
+    with site({"me": view}, jwtguard=arguments):
+        yield get_wsgi_application()
+
+
+@pytest.fixture(params=[flask_app, starlette_app, fastapi_app, django_app, asgi_app, wsgi_app])
+def jwtguard_app(request: pytest.FixtureRequest, jwtguard_world: World) -> Iterator[Any]:
+    made = request.param(**jwtguard_world.arguments)
+    with made if request.param is django_app else nullcontext(made) as app:
+        yield app
 
 
 def ask(user: User) -> tuple[int, Any]:
