@@ -78,8 +78,17 @@ def _reply(call: Callable[[], Reply], seen: list[Seen]) -> Reply:
         vary = reply.header("vary")
         assert vary in ("Authorization", "Authorization, Cookie")
         reply.headers.remove(("vary", vary))
+    reply.headers = [(name, _in_our_order(value) if name == "set-cookie" else value) for name, value in reply.headers]
     reply.seen = list(seen)
     return reply
+
+
+def _in_our_order(cookie: str) -> str:
+    """A Set-Cookie value as the other faces write it: Django has its own order, and says twice when it expires."""
+    value, *attributes = cookie.strip().split("; ")
+    order = ("Max-Age", "Path", "Secure", "HttpOnly", "SameSite")
+    kept = [attribute for attribute in attributes if not attribute.lower().startswith("expires=")]
+    return "; ".join([value, *sorted(kept, key=lambda attribute: order.index(attribute.partition("=")[0]))])
 
 
 def _seen(asked: HttpRequest) -> Seen:

@@ -113,7 +113,7 @@ def test_row(row: Row, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
             assert (reply.agreed(), reply.seen) == (first.agreed(), first.seen)
         check_for_echoes(request, first, caplog.text)
         answers[face] = first.agreed()
-    assert all(answer == answers["wsgi"] for answer in answers.values())
+    assert list(answers.values()) == [answers["wsgi"]] * len(answers)
 
 
 def check(row: Row, request: Request, reply: Reply, face: str) -> None:
