@@ -38,10 +38,11 @@ class KnownTokens:
     """Two tokens of one session, without cryptography: this is about order."""
 
     issuer = ISSUER
+    max_token = 8192
     _known: ClassVar = {FIRST: 1, SECOND: 2}
 
     def read_access(self, token: bytes) -> Access:
-        return Access("alice", SID, self._known[token], (), CLOCK.time() + 600, {})
+        return Access("alice", SID, self._known[token], (), CLOCK.time() + 600, {"sid": "", "jti": ""})
 
 
 class Actor:
