@@ -124,8 +124,7 @@ class JWTGuardMiddleware:
 
     def _find(self, scope: Scope) -> tuple[Endpoint, str] | None:
         """The endpoint that an HTTP request is for."""
-        prefix = self.endpoints.prefix
-        if prefix is None or prefix not in scope["path"]:
+        if self.endpoints.prefix is None or not self.endpoints.may_have(scope["path"]):
             return None
         return self.endpoints.find(scope["method"], path_of(scope, self._own_root))
 

@@ -28,6 +28,7 @@ from .model import Identity, read_only
 from .policy import Active, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
 from .recall import Entry, Lease, digest_of
 from .registry import Registry
+from .rotation import FixedKeys
 from .tokens import Access, Tokens
 from .transitions import adopt, touch
 
@@ -57,6 +58,7 @@ class Authenticator:
         self,
         *,
         tokens: Tokens,
+        keys: FixedKeys,
         registry: Registry,
         committer: Committer,
         policy: Policy,
@@ -66,6 +68,7 @@ class Authenticator:
         tell: Tell,
     ) -> None:
         self._tokens = tokens
+        self._keys = keys
         self._registry = registry
         self._committer = committer
         self._policy = policy
@@ -84,6 +87,7 @@ class Authenticator:
         good = self._registry.recall(token)
         if good is not None:
             return good.identity
+        yield from self._keys.looked()
         digest = digest_of(token)
         entry = self._verified(token, digest)
         yield from self._registry.looked()
@@ -121,7 +125,7 @@ class Authenticator:
     def _verified(self, token: bytes, digest: bytes) -> Entry:
         """The token's entry; one that is in the table needs no second verification."""
         entry = self._registry.table.get(digest)
-        if entry is not None and self._clock.time() < entry.expires_at:
+        if entry is not None and entry.key.alive and self._clock.time() < entry.expires_at:
             return entry
         since = self._registry.number
         access = self._tokens.read_access(token)
@@ -139,6 +143,7 @@ class Authenticator:
             issuer=self._tokens.issuer,
             expires_at=int(access.expires_at),
             claims=read_only(access.claims),
+            key_id=access.key.id,
         )
 
     def _admitted(self, digest: bytes, entry: Entry) -> Flow[Entry]:

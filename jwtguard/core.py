@@ -1,6 +1,6 @@
 """One guard's parts, put together: what `Guard` and `AsyncGuard` share, whole.
 
-Nothing here opens, reads or starts anything: the first use does.
+Nothing here opens or starts anything: the first use does. Keys in files are read at once, as all settings are.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from .commits import Committer
 from .document import everyone_key
 from .errors import ConfigError
 from .health import Health
+from .keyfiles import KeyFiles
 from .keys import Keyring
 from .live import Live
 from .model import Event
 from .operations import ClaimsLoader, Operations
 from .policy import Policy
 from .registry import LONGEST, Registry
+from .rotation import FixedKeys, Rotation
 from .rules import Rules
 from .settings import Settings
 from .stores.base import Pushed, Watched
@@ -89,7 +91,8 @@ class Core:
         self.rules = Rules(settings.public, settings.rules)
         policy = _policy(settings)
         patience = patience_of(settings)
-        self.tokens = _tokens(settings, keys, clock)
+        self.keys = _keys(settings, keys, clock)
+        self.tokens = _tokens(settings, self.keys.keyring, clock)
         self.registry = _registry(settings, store, clock, hooks, patience)
         committer = Committer(
             self.registry,
@@ -100,6 +103,7 @@ class Core:
         )
         self.authenticator = Authenticator(
             tokens=self.tokens,
+            keys=self.keys,
             registry=self.registry,
             committer=committer,
             policy=policy,
@@ -109,11 +113,18 @@ class Core:
             tell=hooks.tell,
         )
         self.live = Live(
-            self.authenticator, self.registry, clock=clock, ttl=_lease_ttl(settings, settings.cache_ttl), patience=patience
+            self.authenticator,
+            self.registry,
+            self.keys,
+            clock=clock,
+            ttl=_lease_ttl(settings, settings.cache_ttl),
+            patience=patience,
         )
         self.registry.on_ending = self.live.ended
+        self.keys.on_withdrawal = self.live.withdrawn
         self.operations = Operations(
             tokens=self.tokens,
+            keys=self.keys,
             registry=self.registry,
             committer=committer,
             policy=policy,
@@ -133,9 +144,17 @@ def patience_of(settings: Settings) -> float:
     return max(SHORTEST_PATIENCE, PATIENCE * settings.store_timeout)
 
 
-def _tokens(settings: Settings, keys: Keyring | None, clock: Clock) -> Tokens:
+def _keys(settings: Settings, keys: Keyring | None, clock: Clock) -> FixedKeys:
+    if keys is not None:
+        return FixedKeys(keys)
+    if settings.keys is not None:
+        return Rotation(KeyFiles(settings.keys, settings.algorithm), clock)
+    return FixedKeys(Keyring.from_secrets([settings.secret, *settings.secret_fallbacks], settings.algorithm))
+
+
+def _tokens(settings: Settings, keyring: Keyring, clock: Clock) -> Tokens:
     return Tokens(
-        Keyring.from_secrets([settings.secret, *settings.secret_fallbacks], settings.algorithm) if keys is None else keys,
+        keyring,
         issuer=settings.issuer,
         audience=settings.audience,
         leeway=settings.leeway,

@@ -118,6 +118,8 @@ class Identity:
     expires_at: int
     claims: Mapping[str, Any] = field(default_factory=_no_claims, repr=False, compare=False)
     is_authenticated: bool = True
+    key_id: str = field(default="", repr=False, compare=False)
+    """The `kid` of the key that signed the token."""
 
     @property
     def identity(self) -> str:

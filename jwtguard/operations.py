@@ -32,6 +32,7 @@ from .inputs import (
 from .model import Device, Identity, Session, TokenPair
 from .policy import Ended, Moment, Policy, Superseded, active_sessions, reason_inactive
 from .registry import Registry
+from .rotation import FixedKeys
 from .tokens import CLOCK_SKEW, ID_BYTES, Refresh, Tokens, id_of_text, text_of_id, token_bytes
 from .transitions import (
     FIRST_GENERATION,
@@ -76,6 +77,7 @@ class Operations:
         self,
         *,
         tokens: Tokens,
+        keys: FixedKeys,
         registry: Registry,
         committer: Committer,
         policy: Policy,
@@ -84,6 +86,7 @@ class Operations:
         tell: Tell,
     ) -> None:
         self._tokens = tokens
+        self._keys = keys
         self._issuer = tokens.issuer
         self._registry = registry
         self._committer = committer
@@ -108,6 +111,7 @@ class Operations:
         """Open a session within the limit. See `Guard.login`."""
         user = checked_subject(subject)
         presented = current_identity()
+        yield from self._keys.looked()
         replaced = self._replaced(user, replace, presented)
         session = self._new_session(checked_scopes(scopes), checked_device(device) or current_device())
         allowed = checked_limit(limit, MAX_SESSIONS) or self._policy.max_sessions
@@ -166,6 +170,7 @@ class Operations:
 
     def refresh(self, refresh_token: str | bytes, *, device: Device | None = None) -> Flow[TokenPair]:
         """Answer a refresh token. See `Guard.refresh`."""
+        yield from self._keys.looked()
         asked = self._tokens.read_refresh(token_bytes(refresh_token))
         custom = yield from self._claims(asked.subject, asked.claims)
         if self._claims_loader is not None:  # else they are those of the login, which did fit
@@ -247,6 +252,7 @@ class Operations:
 
     def logout_by_refresh_token(self, refresh_token: str | bytes) -> Flow[None]:
         """End the session of a refresh token, of whatever generation. Raises a RefreshError, or SessionEnded."""
+        yield from self._keys.looked()
         asked = self._tokens.read_refresh(token_bytes(refresh_token))
         step = yield from self._end(asked.subject, partial(end_one, session_id=asked.session_id))
         if not step.outcome:
@@ -288,6 +294,7 @@ class Operations:
     def end_with_ticket(self, ticket: str | bytes, session_id: str) -> Flow[bool]:
         """End one of the sessions that a ticket lists. Answers whether it is one of them. Raises TokenInvalid if they have
         changed since (the ticket was used, or is out of date)."""
+        yield from self._keys.looked()
         asked = self._tokens.read_ticket(token_bytes(ticket))
         target = id_of_text(session_id)
         if target is None:

@@ -3,8 +3,9 @@
 Invariants:
 - A hit takes no lock, does no I/O, and writes nothing but its own place in the table. Every read of an entry is of one
   immutable object, so no thread can see half of a change.
-- An entry is good while its lease is alive and unexpired, its own time is not up (session, grace), and its token has not
-  expired. Killing a lease is one write, whatever number of entries point to it, and can't be undone.
+- An entry is good while its lease is alive and unexpired, its own time is not up (session, grace), its token has not
+  expired, and its key needs no look. Killing a lease or a key is one write, whatever number of entries point to it, and
+  can't be undone.
 - The key is the SHA-256 of the whole token: no part of a token stands for the whole, and no token is kept.
 - The size is bounded: entries live in two halves; when the young half is full it becomes the old one, and the old one is
   dropped. What is used moves to the young half, so a flood of other tokens pushes out only what isn't used. Two threads
@@ -80,12 +81,13 @@ class Entry:
     grace is over by the monotonic clock; `since` is the number of the last load that had begun when it was first seen.
     """
 
-    __slots__ = ("access", "expires_at", "identity", "lease", "since", "until")
+    __slots__ = ("access", "expires_at", "identity", "key", "lease", "since", "until")
 
     def __init__(
         self, access: Access, identity: Identity, *, expires_at: float, since: int, lease: Lease = DEAD, until: float = 0.0
     ) -> None:
         self.access = access
+        self.key = access.key
         self.identity = identity
         self.expires_at = expires_at
         self.since = since
@@ -138,6 +140,7 @@ class RecallTable:
             and now < lease.until
             and now < lease.epoch.heard + lease.ttl
             and now < entry.until
+            and now < entry.key.until
             and self._wall() < entry.expires_at
         ):
             return entry
@@ -162,7 +165,10 @@ class RecallTable:
         return len(self._young) + len(self._old)
 
     def is_good(self, entry: Entry, grace: float = 0.0) -> bool:
-        """Whether an entry may be relied on now. `grace`: seconds that its lease may be past its time (never dead)."""
+        """Whether an entry may be relied on now, by who has looked at the keys if that was due.
+
+        grace: seconds that its lease may be past its time (never dead).
+        """
         now = self._monotonic()
         lease = entry.lease
         return (
@@ -170,5 +176,6 @@ class RecallTable:
             and now < lease.until + grace
             and now < lease.epoch.heard + lease.ttl + grace
             and now < entry.until
+            and entry.key.alive
             and self._wall() < entry.expires_at
         )

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from .clock import Clock
 from .errors import AuthError, RefreshExpired, RefreshInvalid, TokenExpired, TokenInvalid
 from .jws import Reader, Refused, from_base64url, length, refuse, to_base64url, write
-from .keys import Keyring
+from .keys import Key, Keyring
 
 __all__ = ["RESERVED_CLAIMS", "Access", "Refresh", "Ticket", "Tokens", "token_bytes"]
 
@@ -64,6 +64,8 @@ class Access(NamedTuple):
     scopes: tuple[str, ...]
     expires_at: int | float
     claims: dict[str, Any]
+    key: Key
+    """That has signed it."""
 
 
 class Refresh(NamedTuple):
@@ -190,7 +192,7 @@ class Tokens:
         """Verify a ticket. Raises TokenInvalid, TokenExpired."""
         return self._read(TICKET, token, _ticket)
 
-    def _read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> T:
+    def _read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any], Key], T]) -> T:
         read = self._try_to_read(kind, token, shape)
         if read is None:  # raised out here, so that nothing of the token ends up in a log by way of a cause or a context
             raise kind.invalid
@@ -199,19 +201,17 @@ class Tokens:
             raise kind.expired
         return found
 
-    def _try_to_read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> tuple[T, int | float] | None:
+    def _try_to_read(
+        self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any], Key], T]
+    ) -> tuple[T, int | float] | None:
         try:
-            claims = self._verified_claims(kind, token)
+            claims, key = self._reader.read(token, kind.typ)
+            if claims.get("iss") != self.issuer or not _names(claims.get("aud"), self._audience):
+                refuse("issuer or audience")
             expires_at = self._check_times(claims, TICKET_TTL if kind is TICKET else self._longest)
-            return shape(claims), expires_at
+            return shape(claims, key), expires_at
         except (ValueError, RecursionError):
             return None
-
-    def _verified_claims(self, kind: Kind, token: bytes) -> dict[str, Any]:
-        claims = self._reader.read(token, kind.typ)
-        if claims.get("iss") != self.issuer or not _names(claims.get("aud"), self._audience):
-            refuse("issuer or audience")
-        return claims
 
     def _check_times(self, claims: dict[str, Any], longest: float) -> int | float:
         """That all dates are in range, and answers `exp`. Expiry itself is judged last, when all else holds."""
@@ -269,22 +269,22 @@ def _refresh_claims(
     return {"iat": issued_at, "exp": expires_at, "jti": token_id_text(*token_id), "claims": dict(claims)}
 
 
-def _access(claims: dict[str, Any]) -> Access:
+def _access(claims: dict[str, Any], key: Key) -> Access:
     session_id, generation = _token_id(claims.get("jti"))
     if claims.get("sid") != claims["jti"][:_ID_LENGTH]:
         refuse("sid")
     scopes = tuple(_text(claims.get("scope")).split())
-    return Access(_subject(claims), session_id, generation, scopes, claims["exp"], claims)
+    return Access(_subject(claims), session_id, generation, scopes, claims["exp"], claims, key)
 
 
-def _refresh(claims: dict[str, Any]) -> Refresh:
+def _refresh(claims: dict[str, Any], _key: Key) -> Refresh:
     custom = claims.get("claims")
     if not isinstance(custom, dict):
         refuse("claims")
     return Refresh(_subject(claims), *_token_id(claims.get("jti")), custom)
 
 
-def _ticket(claims: dict[str, Any]) -> Ticket:
+def _ticket(claims: dict[str, Any], _key: Key) -> Ticket:
     return Ticket(_subject(claims), _text(claims.get("listing")))
 
 

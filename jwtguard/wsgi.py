@@ -78,8 +78,7 @@ class JWTGuardMiddleware:
 
     def _identify(self, environ: Environ) -> Identity | Answer:
         """Whose the request is, or what answers it if it is for an endpoint. Raises what `Gate.admit` raises."""
-        prefix = self._endpoints.prefix
-        if prefix is not None and prefix in environ.get("PATH_INFO", ""):
+        if self._endpoints.prefix is not None and self._endpoints.may_have(environ.get("PATH_INFO", "")):
             found = self._endpoints.find(environ["REQUEST_METHOD"], path_of(environ))
             if found is not None:
                 return serve(self._guard, self._endpoints, found, environ)
@@ -194,6 +193,8 @@ class LiveBody:
     def _goes_on(self, tenure: Tenure) -> bool:
         live = self._guard.core.live
         live.look()
+        if live.keys.is_due():
+            self._guard.perform(live.keys.looked())
         if not live.doubtful([tenure]):
             return True
         try:

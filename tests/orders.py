@@ -15,6 +15,7 @@ from rig import ALICE, ISSUER, ModelStore, Rig
 from jwtguard.document import Document, decode, encode
 from jwtguard.errors import AuthError, StoreError, StoreUnavailable
 from jwtguard.flow import Flow, Load, Need, Pause, Save, Wait
+from jwtguard.keys import Key
 from jwtguard.model import Identity
 from jwtguard.recall import Lease, digest_of
 from jwtguard.testing import FakeClock
@@ -22,6 +23,7 @@ from jwtguard.tokens import Access
 from jwtguard.transitions import rotate
 
 CLOCK = FakeClock()
+KEY = Key("k", "HS256", b"s" * 32)
 NOW = int(CLOCK.time() * 1000)
 SID = fresh(1).id
 FIRST, SECOND = b"first generation", b"second generation"
@@ -42,7 +44,7 @@ class KnownTokens:
     _known: ClassVar = {FIRST: 1, SECOND: 2}
 
     def read_access(self, token: bytes) -> Access:
-        return Access("alice", SID, self._known[token], (), CLOCK.time() + 600, {"sid": "", "jti": ""})
+        return Access("alice", SID, self._known[token], (), CLOCK.time() + 600, {"sid": "", "jti": ""}, KEY)
 
 
 class Actor:

@@ -22,6 +22,7 @@ from jwtguard.keys import Key, Keyring
 from jwtguard.model import ANONYMOUS, Identity, TokenPair
 from jwtguard.operations import ClaimsLoader, Operations
 from jwtguard.registry import LONGEST, Registry, Watch
+from jwtguard.rotation import FixedKeys
 from jwtguard.stores.base import Loaded, Pushed, Store
 from jwtguard.testing import FakeClock
 from jwtguard.tokens import Tokens, id_of_text
@@ -118,9 +119,13 @@ class AsyncModel:
     async def close(self) -> None: ...
 
 
-def make_tokens(clock: FakeClock, *, max_token: int = 8192, leeway: float = 0.0) -> Tokens:
+def make_keyring() -> Keyring:
+    return Keyring([Key("keyid-01", "HS256", b"s" * 32)])
+
+
+def make_tokens(clock: FakeClock, keyring: Keyring, *, max_token: int = 8192, leeway: float = 0.0) -> Tokens:
     return Tokens(
-        Keyring([Key("keyid-01", "HS256", b"s" * 32)]),
+        keyring,
         issuer=ISSUER,
         audience=ISSUER,
         leeway=leeway,
@@ -139,6 +144,7 @@ class Rig:
         clock: FakeClock | None = None,
         *,
         tokens: Any = None,
+        keys: FixedKeys | None = None,
         registry: type[Registry] = Registry,
         committer: type[Committer] = Committer,
         size: int = 100,
@@ -158,7 +164,8 @@ class Rig:
         self.store: Store = store or self.model
         self.events: list[tuple[str, str]] = []
         self.told: list[str] = []
-        self.tokens: Tokens = tokens or make_tokens(self.clock, max_token=max_token, leeway=leeway)
+        self.keys = keys or FixedKeys(make_keyring())
+        self.tokens: Tokens = tokens or make_tokens(self.clock, self.keys.keyring, max_token=max_token, leeway=leeway)
         self.policy = POLICY._replace(**policy)
         self.reading = Health("be read", self.told.append, self.clock.monotonic)
         self.writing = Health("be written", self.told.append, self.clock.monotonic)
@@ -176,6 +183,7 @@ class Rig:
         self.committer = committer(self.registry, self.policy, patience=patience, clock=self.clock, health=self.writing)
         shared: dict[str, Any] = {
             "tokens": self.tokens,
+            "keys": self.keys,
             "registry": self.registry,
             "committer": self.committer,
             "policy": self.policy,

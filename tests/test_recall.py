@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jwtguard.keys import Key
 from jwtguard.model import ANONYMOUS, Identity
 from jwtguard.recall import DEAD, Entry, Lease, RecallTable, digest_of
 from jwtguard.testing import FakeClock
 from jwtguard.tokens import Access
 
-ACCESS = Access("alice", b"i" * 16, 1, (), 0, {})
+ACCESS = Access("alice", b"i" * 16, 1, (), 0, {}, Key("k", "HS256", b"s" * 32))
 
 
 class Known:
