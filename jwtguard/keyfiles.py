@@ -24,7 +24,8 @@ __all__ = ["Found", "KeyFiles", "Reading"]
 MOST_KEYS: Final = 32
 LARGEST_FILE: Final = 64 * 1024
 
-_KEY_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9._~@:+/=-]{1,128}")
 _BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CURVES: Final = MappingProxyType({"P-256": "ES256", "P-384": "ES384"})
 _PUBLIC: Final = MappingProxyType({"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)})
@@ -96,7 +97,7 @@ class KeyFiles:
 
     def _key_of(self, path: Path) -> Key:
         """The key in a PEM file. Raises ConfigError, OSError."""
-        if _KEY_ID.fullmatch(path.stem) is None:
+        if _FILE_NAME.fullmatch(path.stem) is None:
             raise ConfigError("its name is the key's id: expected 1 to 64 letters, digits and ._~- before .pem")
         text = _contents(path)
         kinds = _BEGIN.findall(text)
@@ -144,7 +145,7 @@ def _key_of_jwk(jwk: Any, configured: str) -> Key:
         )
     key_id, use, operations = jwk.get("kid"), jwk.get("use", "sig"), jwk.get("key_ops")
     if not isinstance(key_id, str) or _KEY_ID.fullmatch(key_id) is None:
-        raise ConfigError('expected a "kid" of 1 to 64 letters, digits and ._~-')
+        raise ConfigError('expected a "kid" of 1 to 128 letters, digits and ._~@:+/=-')
     if use != "sig":
         raise ConfigError('its "use" is not "sig"')
     if operations is not None and not _may_be_used(operations, "sign" if "d" in jwk else "verify"):
