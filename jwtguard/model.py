@@ -127,6 +127,11 @@ class Identity:
         return self.subject
 
     @property
+    def authenticated_at(self) -> int | None:
+        """When the user proved who they are (`auth_time`), in seconds since the epoch; None if the token doesn't say."""
+        return self.claims.get("auth_time")
+
+    @property
     def display_name(self) -> str:
         """The `name` claim where the token has one, else the subject."""
         name = self.claims.get("name")
@@ -143,6 +148,7 @@ class Identity:
             "expires_at": self.expires_at,
             "claims": _plain(self.claims),
             "is_authenticated": self.is_authenticated,
+            "key_id": self.key_id,
         }
 
 
