@@ -88,6 +88,7 @@ class Core:
     def __init__(self, settings: Settings, *, store: object, keys: Keyring | None, clock: Clock, hooks: Hooks) -> None:
         self.settings = settings
         self.hooks = hooks
+        self.clock = clock
         self.rules = Rules(settings.public, settings.rules)
         policy = _policy(settings)
         patience = patience_of(settings)

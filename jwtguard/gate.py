@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from .bearer import PREFIX_LENGTH, read_bearer
 from .core import Core
-from .errors import AuthError, RequestInvalid, ScopeMissing, StoreUnavailable, TokenMissing
+from .errors import AuthenticationTooOld, AuthError, RequestInvalid, ScopeMissing, StoreUnavailable, TokenMissing
 from .flow import Flow
 from .head import RequestHead
 from .model import ANONYMOUS, Identity
+from .patterns import MaxAge, Need
 
 __all__ = ["Gate", "check_scopes", "is_preflight"]
 
@@ -40,6 +41,7 @@ class Gate:
         self._rules = core.rules
         self._max_token = core.settings.max_token
         self._longest = PREFIX_LENGTH + self._max_token
+        self._time = core.clock.time
         self._optional = core.settings.mode == "optional"
         self.has_scope_rules = core.rules.has_scope_rules
 
@@ -55,7 +57,7 @@ class Gate:
         """The identity of a request, anonymous where none is needed.
 
         Where the path is ambiguous, no public pattern matches, and the scopes of all rules are needed. STALE_IF_DOWN is not
-        for WebSockets. Raises AuthError, RequestInvalid, ScopeMissing, StoreUnavailable.
+        for WebSockets. Raises AuthError (AuthenticationTooOld among them), RequestInvalid, ScopeMissing, StoreUnavailable.
         """
         if is_preflight(head):
             return ANONYMOUS
@@ -69,12 +71,20 @@ class Gate:
             raise
         if not identity.is_authenticated and not public and (required or not self._optional):
             raise TokenMissing
-        check_scopes(identity, required)
+        self._check(identity, required)
         return identity
 
     def check_rules(self, identity: Identity, method: str, path: str) -> None:
-        """What RULES ask of a request whose identity is known. Raises ScopeMissing."""
-        check_scopes(identity, self._rules.required(method, path))
+        """What RULES ask of a request whose identity is known. Raises AuthenticationTooOld, ScopeMissing."""
+        self._check(identity, self._rules.required(method, path))
+
+    def _check(self, identity: Identity, needs: Sequence[Need]) -> None:
+        if not needs:
+            return
+        check_scopes(identity, [need for need in needs if isinstance(need, str)])
+        ages = [need.seconds for need in needs if isinstance(need, MaxAge)]
+        if ages and (identity.authenticated_at is None or self._time() - identity.authenticated_at > min(ages)):
+            raise AuthenticationTooOld(int(min(ages)))
 
     def identify(self, head: RequestHead, *, may_be_stale: bool = False) -> Flow[Identity]:
         """The identity of a request's credentials; the anonymous one if there are none. Raises as `admit`."""

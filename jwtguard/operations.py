@@ -218,6 +218,7 @@ class Operations:
             key_id=session.key_id,
             issued_at=issued_at,
             expires_at=access_until,
+            authenticated_at=session.authenticated_at // 1000,
             scopes=session.scopes,
             claims=custom.current,
         )

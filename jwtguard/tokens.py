@@ -121,6 +121,7 @@ class Tokens:
         key_id: str,
         issued_at: int,
         expires_at: int,
+        authenticated_at: int,
         scopes: tuple[str, ...],
         claims: Mapping[str, Any],
     ) -> str:
@@ -128,7 +129,7 @@ class Tokens:
 
         `token_id` is the session's id and generation. The same arguments give the same bytes.
         """
-        own = _access_claims(token_id, issued_at, expires_at, scopes, claims)
+        own = _access_claims(token_id, (issued_at, expires_at, authenticated_at), scopes, claims)
         return self._mint(ACCESS, key_id, subject, own)
 
     def mint_refresh(
@@ -158,7 +159,7 @@ class Tokens:
         `claims` are the access token's, `carried` those that the refresh token carries. Nothing is signed for it.
         """
         late, key = MAX_NUMERIC_DATE, self.keyring.signing
-        access = _access_claims(_LONGEST_ID, late, late, scopes, claims)
+        access = _access_claims(_LONGEST_ID, (late, late, late), scopes, claims)
         refresh = _refresh_claims(_LONGEST_ID, late, late, carried)
         for kind, own in ((ACCESS, access), (REFRESH, refresh)):
             self._check_length(length(self._payload(subject, own), key, kind.typ))
@@ -257,10 +258,12 @@ def read_token_id(text: str) -> tuple[bytes, int]:
 
 
 def _access_claims(
-    token_id: tuple[bytes, int], issued_at: int, expires_at: int, scopes: tuple[str, ...], claims: Mapping[str, Any]
+    token_id: tuple[bytes, int], times: tuple[int, int, int], scopes: tuple[str, ...], claims: Mapping[str, Any]
 ) -> dict[str, Any]:
-    times = {"iat": issued_at, "exp": expires_at, "sid": text_of_id(token_id[0]), "scope": " ".join(scopes)}
-    return {**times, "jti": token_id_text(*token_id), **claims}
+    issued_at, expires_at, authenticated_at = times
+    own = {"iat": issued_at, "exp": expires_at, "auth_time": authenticated_at}
+    names = {"sid": text_of_id(token_id[0]), "scope": " ".join(scopes), "jti": token_id_text(*token_id)}
+    return {**own, **names, **claims}
 
 
 def _refresh_claims(
@@ -273,6 +276,8 @@ def _access(claims: dict[str, Any], key: Key) -> Access:
     session_id, generation = _token_id(claims.get("jti"))
     if claims.get("sid") != claims["jti"][:_ID_LENGTH]:
         refuse("sid")
+    if "auth_time" in claims:
+        _date(claims["auth_time"])
     scopes = tuple(_text(claims.get("scope")).split())
     return Access(_subject(claims), session_id, generation, scopes, claims["exp"], claims, key)
 

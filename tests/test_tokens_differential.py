@@ -140,7 +140,8 @@ def test_C09_each_last_character_of_each_part(algorithm: str, texts: tuple[int, 
 def test_C09_each_last_character_and_each_byte_with_keys(algorithm: str) -> None:
     """What a key has signed is accepted by both others, and no change of a character by us."""
     tokens, public = KEYED[algorithm]
-    terms: dict[str, Any] = {"key_id": "k", "issued_at": NOW, "expires_at": NOW + 1800, "scopes": (), "claims": {"n": [1]}}
+    terms: dict[str, Any] = {"key_id": "k", "issued_at": NOW, "expires_at": NOW + 1800, "authenticated_at": NOW}
+    terms |= {"scopes": (), "claims": {"n": [1]}}
     good = tokens.mint_access("alice", (SESSION, 3), **terms).encode()
     ours = tokens.read_access(good)
     options: Any = {"verify_exp": False, "verify_iat": False}
