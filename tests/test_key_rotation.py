@@ -13,13 +13,15 @@ from typing import Any
 
 import jwt
 import pytest
-from key_kit import ALGORITHMS, jwk, private, put, write_pem, write_set
+from forging import b64
+from key_kit import ALGORITHMS, a_key, jwk, private, put, write_pem, write_set
 from rig import ModelStore, always
 from wires import Wire, go_round, settled
 
 from jwtguard import AsyncGuard, Guard, Settings
 from jwtguard.errors import ConfigError, RefreshInvalid, StoreError, TokenInvalid
 from jwtguard.keyfiles import KeyFiles
+from jwtguard.keys import Keyring
 from jwtguard.rotation import LEAD, LOOK_EVERY, PUBLISHED_FOR, Rotation
 from jwtguard.stores.memory import MemoryStore
 from jwtguard.testing import FakeClock
@@ -93,6 +95,57 @@ def test_a_guard_with_keys(tmp_path: Path, form: str, algorithm: str) -> None:
     assert claims[0] == claims[1], "the same generation in any case"
     for token in (newer, again):
         assert world.guard.authenticate(token.access_token).subject == "alice"
+
+
+def test_keys_given_by_hand_are_what_they_are() -> None:
+    keyring = Keyring([a_key("one"), a_key("two", "RS256")])
+    guard = Guard.from_env(secret="kK3-8h2mQzLr0bVtY7xPdW5nSfJ1gA9cEuHi", store="memory://", keys=keyring)
+    token = guard.login("alice").access_token
+    assert (kid(token), guard.authenticate(token).key_id) == ("one", "one")
+    assert not guard.core.keys.is_due()
+    guard.core.keys.look()
+    assert guard.authenticate(token).subject == "alice"
+
+
+@pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c"])
+def test_C07_a_token_brings_no_key_along(folder: Path, name: str) -> None:
+    """Signed by its own key, under a name of ours, with that key or the place of it in the header."""
+    world = World(folder)
+    claims = jwt.decode(world.guard.login("alice").access_token, options={"verify_signature": False})
+    own: Any = {"jwk": jwk(TWO.public_key(), "one"), "x5c": ["AAAA"]}.get(name, "https://127.0.0.1:9/keys.json")
+    for headers in ({name: own}, {}):
+        forged = jwt.encode(claims, TWO, algorithm="EdDSA", headers={"kid": "one", "typ": "at+jwt", **headers})
+        with pytest.raises(TokenInvalid):
+            world.guard.authenticate(forged)
+
+
+KIDS = [
+    "../one",
+    "one.pem",
+    "/keys/one",
+    "' OR 1=1 --",
+    "one\0",
+    "one\r\nx",
+    "\ud800",
+    "k" * 5000,
+    "",
+    "*",
+    1,
+    None,
+    ["one"],
+]
+
+
+@pytest.mark.parametrize("key_id", KIDS, ids=range(len(KIDS)))
+def test_C08_an_unknown_id_looks_at_no_file(folder: Path, key_id: Any, caplog: pytest.LogCaptureFixture) -> None:
+    world = World(folder)
+    world.guard.core.keys._files = None  # type: ignore[attr-defined]
+    claims = jwt.decode(world.guard.login("alice").access_token, options={"verify_signature": False})
+    header = b64(json.dumps({"alg": "EdDSA", "kid": key_id, "typ": "at+jwt"}).encode())
+    signed = header + b"." + b64(json.dumps(claims).encode())
+    with pytest.raises(TokenInvalid):
+        world.guard.authenticate((signed + b"." + b64(ONE.sign(signed))).decode())
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(("own", "other"), [("RS256", "PS256"), ("PS256", "RS256"), ("RS256", "RS384"), ("ES256", "EdDSA")])
