@@ -147,6 +147,10 @@ def patience_of(settings: Settings) -> float:
 
 def _keys(settings: Settings, keys: Keyring | None, clock: Clock) -> FixedKeys:
     if keys is not None:
+        if not isinstance(keys, Keyring):
+            raise ConfigError(
+                f"keys is of type {type(keys).__name__}: expected a Keyring, or the path of a file or a folder"
+            )
         return FixedKeys(keys)
     if settings.keys is not None:
         return Rotation(KeyFiles(settings.keys, settings.algorithm), clock)

@@ -20,7 +20,7 @@ from .errors import ConfigError
 from .values import Wrong, complaint, nearest, redacted, shown, size_of, span, weakness
 from .variables import KEY_ALGORITHMS, SECRET_BYTES, VARIABLES, Given
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "take_arguments"]
 
 MAKE_ONE: Final = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
 
@@ -167,3 +167,12 @@ def _wrong_order(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[
         for low, high in pairs
         if low in values and high in values and values[low] > values[high]
     ]
+
+
+_ARGUMENTS: Final = ("store", "keys", "clock", "claims_loader", "on_event", "on_error")
+
+
+def take_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Take from `overrides` the arguments of a guard that are no settings: `store` and `keys` as text or a path are."""
+    names = [name for name in _ARGUMENTS if not isinstance(overrides.get(name, ""), str | os.PathLike)]
+    return {name: overrides.pop(name) for name in names}
