@@ -182,7 +182,7 @@ def writing(users: int) -> dict[str, float]:
     payload = {"sub": "user", "iat": 0, "exp": 0, "jti": secrets.token_urlsafe(16), "scope": "read write", "sid": "x" * 22}
 
     def mint(_: int) -> None:
-        tokens.mint_access("user", (b"x" * 16, 1), scopes=SCOPES, **issued)
+        tokens.mint_access("user", (b"x" * 16, 1), authenticated_at=0, scopes=SCOPES, **issued)
         tokens.mint_refresh("user", (b"x" * 16, 1), **issued)
 
     return measure(
@@ -224,7 +224,7 @@ def herd(size: int) -> dict[str, int]:
     store.counts.clear()
 
     async def at_once() -> None:
-        other = AsyncGuard.from_env(store=_Slow(store), secret=SECRET)
+        other = AsyncGuard.from_env(store=_Slow(store), secret=SECRET, store_timeout=20)
         await asyncio.gather(*(other.authenticate(pairs[number % len(pairs)].access_token) for number in range(size)))
         await other.close()
 

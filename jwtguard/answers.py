@@ -15,7 +15,7 @@ import msgspec
 
 from .errors import ConfigError, JWTGuardError
 
-__all__ = ["NO_CONTENT", "Answer", "answer_json", "error_answer"]
+__all__ = ["NO_CONTENT", "Answer", "answer_json", "answer_jwks", "error_answer"]
 
 logger = logging.getLogger("jwtguard")
 
@@ -38,6 +38,12 @@ NO_CONTENT: Final = Answer(204, (_NOT_STORED,))
 def answer_json(value: object) -> Answer:
     """200 with a JSON body."""
     return Answer(200, (("Content-Type", "application/json"), _NOT_STORED), msgspec.json.encode(value))
+
+
+def answer_jwks(keys: dict[str, Any], seconds: int) -> Answer:
+    """200 with a JWK Set (RFC 7517 section 8.5.2), which anyone may keep for so many seconds."""
+    headers = (("Content-Type", "application/jwk-set+json"), ("Cache-Control", f"public, max-age={seconds}"))
+    return Answer(200, headers, msgspec.json.encode(keys))
 
 
 def error_answer(error: JWTGuardError, *, realm: str, on_error: ErrorHook | None = None, grant: bool = False) -> Answer:

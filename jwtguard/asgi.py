@@ -87,7 +87,7 @@ class JWTGuardMiddleware:
         self._gate = Gate(guard.core, self.default_prefix)
         self._own_root = _own_root(app)
         self.endpoints = Endpoints(guard.core, self._gate)
-        self._prefix = self.endpoints.prefix
+        self._marks = self.endpoints.marks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -101,7 +101,7 @@ class JWTGuardMiddleware:
             authorization = take_authorization(scope)
             if kind == "websocket":
                 authorization += _token_of_subprotocol(scope, exchange)
-            elif self._prefix is not None and (found := self._find(scope, self._prefix)) is not None:
+            elif self._marks is not None and (found := self._find(scope, self._marks)) is not None:
                 set_identity(scope, ANONYMOUS)
                 await self.serve(found, authorization, scope, receive, exchange.send)
                 return
@@ -138,9 +138,10 @@ class JWTGuardMiddleware:
         await self.refuse(error, scope, receive, exchange.send)
         return True
 
-    def _find(self, scope: Scope, prefix: str) -> tuple[Endpoint, str] | None:
+    def _find(self, scope: Scope, marks: tuple[str, str]) -> tuple[Endpoint, str] | None:
         """The endpoint that an HTTP request is for."""
-        if prefix not in scope["path"]:
+        first, second = marks
+        if first not in scope["path"] and second not in scope["path"]:
             return None
         return self.endpoints.find(scope["method"], path_of(scope, self._own_root))
 

@@ -28,6 +28,7 @@ from .model import Identity
 from .policy import Active, Ended, Moment, Policy, Superseded, end_of, find_active, judge, needs_touch
 from .recall import FOREVER, Entry, Lease, digest_of
 from .registry import Registry
+from .rotation import FixedKeys
 from .telemetry import Telemetry
 from .tokens import Access, Tokens, access_of
 from .transitions import adopt, touch
@@ -57,6 +58,7 @@ class Authenticator:
         self,
         *,
         tokens: Tokens,
+        keys: FixedKeys,
         registry: Registry,
         committer: Committer,
         policy: Policy,
@@ -66,6 +68,7 @@ class Authenticator:
         telemetry: Telemetry,
     ) -> None:
         self._tokens = tokens
+        self._keys = keys
         self._registry = registry
         self._committer = committer
         self._policy = policy
@@ -85,6 +88,7 @@ class Authenticator:
         self._telemetry.looked_up(hit=good is not None)
         if good is not None:
             return good
+        yield from self._keys.looked()
         digest = digest_of(token)
         entry, access = self._verified(token, digest)
         yield from self._registry.looked()
@@ -105,7 +109,7 @@ class Authenticator:
         It is no use of the token: its client may never get it, and is then to be answered again.
         """
         access = self._tokens.read_access(token)
-        return Identity.of_token(access.claims, access.scopes, self._tokens.issuer)
+        return self._identity(access)
 
     def tenure(self, subject: str, session_id: bytes) -> Flow[tuple[Lease, float]]:
         """How long a session goes on if nothing happens to it (monotonic), and the lease that says so.
@@ -134,15 +138,19 @@ class Authenticator:
     def _verified(self, token: bytes, digest: bytes) -> tuple[Entry, Access]:
         """The token's entry; one that is in the table needs no second verification."""
         entry = self._registry.table.get(digest)
-        if entry is not None and self._clock.time() < entry.expires_at:
-            return entry, access_of(entry.identity.claims)
+        if entry is not None and entry.key.alive and self._clock.time() < entry.expires_at:
+            return entry, access_of(entry.identity.claims, entry.key)
         since = self._registry.number
         access = self._tokens.read_access(token)
-        identity = Identity.of_token(access.claims, access.scopes, self._tokens.issuer)
+        identity = self._identity(access)
         expires_at = max(identity.expires_at, access.expires_at)  # the same object, if they are equal: it is kept
-        entry = Entry(identity, expires_at=expires_at + self._leeway if self._leeway else expires_at, since=since)
+        expires_at = expires_at + self._leeway if self._leeway else expires_at
+        entry = Entry(identity, access.key, expires_at=expires_at, since=since)
         self._registry.table.put(digest, entry)
         return entry, access
+
+    def _identity(self, access: Access) -> Identity:
+        return Identity.of_token(access.claims, access.scopes, self._tokens.issuer, access.key.id)
 
     def _admitted(self, digest: bytes, entry: Entry, access: Access) -> Flow[Entry]:
         asked_at = self._clock.monotonic()

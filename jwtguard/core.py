@@ -1,6 +1,6 @@
 """One guard's parts, put together: what `Guard` and `AsyncGuard` share, whole.
 
-Nothing here opens, reads or starts anything: the first use does.
+Nothing here opens or starts anything: the first use does. Keys in files are read at once, as all settings are.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from .document import everyone_key
 from .errors import ConfigError, JWTGuardError
 from .flow import Flow
 from .health import Health
+from .keyfiles import KeyFiles
 from .keys import Keyring
 from .live import Live
 from .model import Identity
 from .operations import ClaimsLoader, Operations
 from .policy import Policy
 from .registry import LONGEST, Registry
+from .rotation import FixedKeys, Rotation
 from .rules import Rules
 from .settings import Settings
 from .stores.base import Pushed, Watched
@@ -83,11 +85,13 @@ class Core:
     def __init__(self, settings: Settings, *, store: object, keys: Keyring | None, clock: Clock, hooks: Hooks) -> None:
         self.settings = settings
         self.hooks = hooks
+        self.clock = clock
         self.telemetry = Telemetry(clock, hooks.event_hooks, hooks.observers)
         self.rules = Rules(settings.public, settings.rules)
         self.policy = policy = _policy(settings)
         patience = patience_of(settings)
-        self.tokens = _tokens(settings, keys, clock)
+        self.keys = _keys(settings, keys, clock)
+        self.tokens = _tokens(settings, self.keys.keyring, clock)
         self.registry = _registry(settings, store, clock, self.telemetry, patience)
         committer = Committer(
             self.registry,
@@ -99,6 +103,7 @@ class Core:
         )
         self.authenticator = Authenticator(
             tokens=self.tokens,
+            keys=self.keys,
             registry=self.registry,
             committer=committer,
             policy=policy,
@@ -108,11 +113,18 @@ class Core:
             telemetry=self.telemetry,
         )
         self.live = Live(
-            self.authenticator, self.registry, clock=clock, ttl=_lease_ttl(settings, settings.cache_ttl), patience=patience
+            self.authenticator,
+            self.registry,
+            self.keys,
+            clock=clock,
+            ttl=_lease_ttl(settings, settings.cache_ttl),
+            patience=patience,
         )
         self.registry.on_ending = self.live.ended
+        self.keys.on_withdrawal = self.live.withdrawn
         self.operations = Operations(
             tokens=self.tokens,
+            keys=self.keys,
             registry=self.registry,
             committer=committer,
             policy=policy,
@@ -143,9 +155,21 @@ def patience_of(settings: Settings) -> float:
     return max(SHORTEST_PATIENCE, PATIENCE * settings.store_timeout)
 
 
-def _tokens(settings: Settings, keys: Keyring | None, clock: Clock) -> Tokens:
+def _keys(settings: Settings, keys: Keyring | None, clock: Clock) -> FixedKeys:
+    if keys is not None:
+        if not isinstance(keys, Keyring):
+            raise ConfigError(
+                f"keys is of type {type(keys).__name__}: expected a Keyring, or the path of a file or a folder"
+            )
+        return FixedKeys(keys)
+    if settings.keys is not None:
+        return Rotation(KeyFiles(settings.keys, settings.algorithm), clock)
+    return FixedKeys(Keyring.from_secrets([settings.secret, *settings.secret_fallbacks], settings.algorithm))
+
+
+def _tokens(settings: Settings, keyring: Keyring, clock: Clock) -> Tokens:
     return Tokens(
-        Keyring.from_secrets([settings.secret, *settings.secret_fallbacks], settings.algorithm) if keys is None else keys,
+        keyring,
         issuer=settings.issuer,
         audience=settings.audience,
         leeway=settings.leeway,

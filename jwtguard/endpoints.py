@@ -7,6 +7,10 @@ Exactly these method and path pairs are served:
     GET    /sessions        the user's active sessions
     DELETE /sessions        end the others (?keep=current) or all (?keep=none)
     DELETE /sessions/{id}   end one; or, with the ticket of a refused login, one of those that it lists
+
+and, where there are public keys and the endpoints are served at all, at its well-known place and not below the prefix:
+
+    GET    /.well-known/jwks.json   the public keys (RFC 7517 section 5)
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from .answers import NO_CONTENT, Answer, answer_json, error_answer
+from .answers import NO_CONTENT, Answer, answer_json, answer_jwks, error_answer
 from .context import set_identity
 from .cookies import hand_over, take_back
 from .core import Core
@@ -35,6 +39,7 @@ from .flow import Flow
 from .gate import Gate
 from .head import RequestHead
 from .model import Identity
+from .rotation import PUBLISHED_FOR
 
 __all__ = ["MAX_BODY", "Endpoint", "EndpointRequest", "Endpoints"]
 
@@ -71,6 +76,7 @@ _ROUTES: Final = (
     Endpoint("DELETE", "/sessions", "end_many", "End your other sessions, or all of them", 204),
     Endpoint("DELETE", "/sessions/{id}", "end_one", "End one of your sessions", 204),
 )
+JWKS: Final = Endpoint("GET", "/.well-known/jwks.json", "jwks", "The public keys", 200)
 _METHODS: Final = frozenset(endpoint.method for endpoint in _ROUTES)
 
 
@@ -89,14 +95,22 @@ class Endpoints:
             "list": self._list,
             "end_many": self._end_many,
             "end_one": self._end_one,
+            "jwks": self._jwks,
         }
+        self._publishes = self.prefix is not None and core.keys.keyring.is_public
+        self.marks = None if self.prefix is None else (self.prefix, JWKS.path if self._publishes else self.prefix)
+        """The path of any of them has one of these two in it, below whatever mount point: a quick look, for each request.
+        None if they are served nowhere."""
 
     def routes(self) -> list[tuple[Endpoint, str]]:
         """Each endpoint with its path; none where they are not served."""
-        return [] if self.prefix is None else [(endpoint, self.prefix + endpoint.path) for endpoint in _ROUTES]
+        below = [] if self.prefix is None else [(endpoint, self.prefix + endpoint.path) for endpoint in _ROUTES]
+        return [*below, (JWKS, JWKS.path)] if self._publishes else below
 
     def find(self, method: str, path: str) -> tuple[Endpoint, str] | None:
         """The endpoint of a request and the session id in its path; None if it is the app's."""
+        if self._publishes and (method, path) == JWKS[:2]:
+            return JWKS, ""
         if self.prefix is None or not path.startswith(self.prefix):
             return None
         below = path[len(self.prefix) :]
@@ -202,6 +216,10 @@ class Endpoints:
         if not ended:
             raise SessionNotFound
         return NO_CONTENT
+
+    def _jwks(self, _request: EndpointRequest) -> Flow[Answer]:
+        yield from self._core.keys.looked()
+        return answer_jwks(self._core.keys.keyring.jwks(), PUBLISHED_FOR)
 
     def _caller(self, request: EndpointRequest) -> Flow[Identity]:
         """Who asks. Never by a stale answer: these requests are about what is active."""

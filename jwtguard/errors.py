@@ -7,6 +7,7 @@
     │   ├── TokenInvalid             token_invalid
     │   ├── TokenExpired             token_expired
     │   ├── TokenSuperseded          token_superseded
+    │   ├── AuthenticationTooOld     authentication_too_old (RFC 9470)
     │   ├── SessionEnded             its session is not active
     │   │   ├── SessionRevoked       session_revoked
     │   │   ├── SessionEvicted       session_evicted
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthError",
+    "AuthenticationTooOld",
     "BodyTooLarge",
     "ConfigError",
     "CrossSite",
@@ -160,6 +162,24 @@ class TokenSuperseded(AuthError):
 
     code = "token_superseded"
     description = "A newer access token has taken this one's place. Use the newer one, or refresh."
+
+
+class AuthenticationTooOld(AuthError):
+    """The user proved who they are too long ago for what is asked for (RFC 9470 section 3).
+
+    Arguments: `max_age`, seconds that it may be ago.
+    """
+
+    code = "authentication_too_old"
+    error = "insufficient_user_authentication"
+    description = "You signed in too long ago for this. Sign in again."
+
+    def __init__(self, max_age: int = 0) -> None:
+        super().__init__()
+        self.max_age = max_age
+
+    def challenge_parameters(self) -> Mapping[str, str]:
+        return {"max_age": str(self.max_age)}
 
 
 class SessionEnded(AuthError):

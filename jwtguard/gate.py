@@ -16,6 +16,7 @@ from .bearer import PREFIX_LENGTH, read_bearer
 from .cookies import CookieMode, can_hand_over, hand_over
 from .core import Core
 from .errors import (
+    AuthenticationTooOld,
     AuthError,
     ConfigError,
     JWTGuardError,
@@ -31,6 +32,7 @@ from .flow import Flow
 from .head import RequestHead
 from .model import ANONYMOUS, Identity
 from .origins import may_renew
+from .patterns import MaxAge, Need
 from .settings import Settings
 
 __all__ = ["Gate", "check_scopes", "check_user", "checking", "is_preflight"]
@@ -69,6 +71,7 @@ class Gate:
         self._max_token = core.settings.max_token
         # In cookie mode more is to be judged than one header, so nothing is recalled by it.
         self._longest = PREFIX_LENGTH + self._max_token if self.cookies is None else 0
+        self._time = core.clock.time
         self._optional = core.settings.mode == "optional"
         self._telemetry = core.telemetry
         self.has_scope_rules = core.rules.has_scope_rules
@@ -87,7 +90,8 @@ class Gate:
 
         public: the app says of what it has routed the request to that it needs no token. A rule for the path goes first.
         Where the path is ambiguous, no public pattern matches, and the scopes of all rules are needed. STALE_IF_DOWN is not
-        for WebSockets. Raises AuthError, CrossSite, RequestInvalid, ScopeMissing, StoreUnavailable.
+        for WebSockets. Raises AuthError (AuthenticationTooOld among them), CrossSite, RequestInvalid, ScopeMissing,
+        StoreUnavailable.
         """
         try:
             identity = yield from self._admit(head, public)
@@ -112,7 +116,7 @@ class Gate:
             is_open = public or self._optional or self._rules.is_public(head.method, head.path)
             if required or not is_open:
                 raise TokenMissing
-        check_scopes(identity, required)
+        self._check(identity, required)
         return identity
 
     def arrive(self, head: RequestHead) -> None:
@@ -121,12 +125,23 @@ class Gate:
             self.cookies.arrive(head)
 
     def check_rules(self, identity: Identity, method: str, path: str) -> None:
-        """What RULES ask of a request whose identity is known. Raises ScopeMissing."""
+        """What RULES ask of a request whose identity is known. Raises AuthenticationTooOld, ScopeMissing."""
         try:
-            check_scopes(identity, self._rules.required(method, path))
-        except ScopeMissing as error:
+            self._check(identity, self._rules.required(method, path))
+        except (AuthenticationTooOld, ScopeMissing) as error:
             self._telemetry.denied(error)
             raise
+
+    def _check(self, identity: Identity, needs: Sequence[Need]) -> None:
+        if not needs:
+            return
+        check_scopes(identity, [need for need in needs if isinstance(need, str)])
+        ages = [need.seconds for need in needs if isinstance(need, MaxAge)]
+        if not ages:
+            return
+        authenticated_at = identity.authenticated_at
+        if authenticated_at is None or self._time() - authenticated_at > min(ages):
+            raise AuthenticationTooOld(int(min(ages))).about(identity.subject, identity.session_id)
 
     def identify(self, head: RequestHead, *, may_be_stale: bool = False) -> Flow[Identity]:
         """The identity of a request's credentials; the anonymous one if there are none. Raises as `admit`."""

@@ -21,7 +21,7 @@ from .flow import Flow, arun, run
 from .keys import Keyring
 from .model import Coherence, Device, Identity, Session, TokenPair
 from .operations import ClaimsLoader
-from .settings import Settings
+from .settings import Settings, take_arguments
 from .stores import open_store
 from .stores.adapters import InThreads, OnLoop, Within
 from .stores.base import AsyncStore, Paired, Store, check_store, is_async
@@ -389,11 +389,3 @@ class _Parts:
         if isinstance(blocking, Paired):
             return blocking.awaited(), blocking  # which keeps to the timeout by itself
         return InThreads(blocking, patience=patience_of(self.settings)), blocking
-
-
-_ARGUMENTS = ("store", "keys", "clock", "claims_loader", "on_event", "on_error", "observers")
-
-
-def take_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Take from `overrides` the arguments of a guard that are no settings. `store` and `keys` as text are settings."""
-    return {name: overrides.pop(name) for name in _ARGUMENTS if not isinstance(overrides.get(name, ""), str)}

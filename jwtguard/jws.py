@@ -21,7 +21,18 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from .keys import Key, Keyring
 
-__all__ = ["DEEPEST", "Reader", "Refused", "from_base64url", "is_too_deep", "length", "refuse", "to_base64url", "write"]
+__all__ = [
+    "DEEPEST",
+    "Reader",
+    "Refused",
+    "from_base64url",
+    "is_too_deep",
+    "json_object",
+    "length",
+    "refuse",
+    "to_base64url",
+    "write",
+]
 
 DEEPEST: Final = 64
 """Levels of objects and arrays in a payload, at most."""
@@ -60,8 +71,8 @@ class Reader:
         self._headers: dict[bytes, _Header] = {}
         """By their text, once a signature over it has held: so it is our own signer's, and their number is small."""
 
-    def read(self, token: bytes, typ: str) -> dict[str, Any]:
-        """The payload of a token of this `typ`. Raises ValueError, RecursionError."""
+    def read(self, token: bytes, typ: str) -> tuple[dict[str, Any], Key]:
+        """The payload of a token of this `typ`, and the key that has signed it. Raises ValueError, RecursionError."""
         if len(token) > self._longest or _FORM.fullmatch(token) is None:
             refuse("form")
         header_text, payload_text, signature_text = token.split(b".")
@@ -75,7 +86,7 @@ class Reader:
             refuse("signature")
         if known is None and len(self._headers) < MOST_HEADERS:
             self._headers[header_text] = header
-        return json_object(from_base64url(payload_text))
+        return json_object(from_base64url(payload_text)), key
 
 
 def write(payload: bytes, key: Key, typ: str) -> bytes:

@@ -2,6 +2,7 @@
 
 A tenure is one open connection's hold on its session. Invariants:
 - What counts is the session, not the token: one that has expired, or that a refresh has replaced, closes nothing.
+- What a withdrawn key has let in ends, whatever has become of its session since.
 - A tenure is judged after it is entered, never only before: an ending falls into that judgement or finds it entered.
 - It goes on while its lease is good and its session's own end hasn't come. Then it is judged anew, in time, or ended: where
   the store can't be asked, nothing is assumed.
@@ -14,20 +15,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from .authentication import Authenticator
 from .clock import Clock
 from .document import document_key
-from .errors import SessionEnded, StoreUnavailable
+from .errors import SessionEnded, SessionRevoked, StoreUnavailable
 from .flow import Flow
 from .forks import renew_after_fork
+from .keys import Key
 from .model import Identity
 from .recall import DEAD, Lease
 from .registry import Registry
+from .rotation import FixedKeys
 from .tokens import read_token_id
 
 __all__ = ["Closing", "Connection", "Live", "Tenure"]
@@ -46,7 +49,7 @@ LONGEST_ROUND: Final = 1.0
 AT_ONCE: Final = 16
 """Tenures of one loop that are judged at the same time, so that many that are due at once don't storm the store."""
 
-Perform = Callable[[Flow[None]], Awaitable[None]]
+Perform = Callable[[Flow[None]], Coroutine[Any, Any, None]]
 
 
 class Closing(NamedTuple):
@@ -67,10 +70,11 @@ class Connection(Protocol):
 class Tenure:
     """A connection's hold on its session: whose it is, and until when that is known (monotonic)."""
 
-    __slots__ = ("key", "lease", "session_id", "subject", "until")
+    __slots__ = ("key", "key_id", "lease", "session_id", "subject", "until")
 
     def __init__(self, identity: Identity) -> None:
         self.key = document_key(identity.issuer, identity.subject)
+        self.key_id = identity.key_id
         self.subject = identity.subject
         self.session_id, _ = read_token_id(identity.token_id)
         self.lease: Lease = DEAD
@@ -85,7 +89,14 @@ class Live:
     """
 
     def __init__(
-        self, authenticator: Authenticator, registry: Registry, *, clock: Clock, ttl: float, patience: float
+        self,
+        authenticator: Authenticator,
+        registry: Registry,
+        keys: FixedKeys,
+        *,
+        clock: Clock,
+        ttl: float,
+        patience: float,
     ) -> None:
         self.patience = patience
         self.round = max(TICK, min(LONGEST_ROUND, ttl / 5))
@@ -93,6 +104,7 @@ class Live:
         self.monotonic = clock.monotonic
         self._authenticator = authenticator
         self._registry = registry
+        self.keys = keys
         self._renew()
         renew_after_fork(self)
 
@@ -106,10 +118,15 @@ class Live:
         """Those of which it isn't known without waiting that their session goes on, for who has just looked."""
         now = self.monotonic()
         holds = self._registry.holds
-        return [tenure for tenure in tenures if now >= tenure.until or not holds(tenure.lease, now)]
+        return [
+            tenure for tenure in tenures if now >= tenure.until or not holds(tenure.lease, now) or self._is_unkeyed(tenure)
+        ]
 
     def judge(self, tenure: Tenure) -> Flow[None]:
         """Ask whether the session goes on. Raises SessionEnded, StoreUnavailable."""
+        yield from self.keys.looked()
+        if self._is_unkeyed(tenure):
+            raise SessionRevoked
         tenure.lease, tenure.until = yield from self._authenticator.tenure(tenure.subject, tenure.session_id)
 
     def enter(self, identity: Identity, connection: Connection, perform: Perform) -> Tenure:
@@ -130,6 +147,15 @@ class Live:
         patrol = self._patrols.get(loop)
         if patrol is not None and patrol.leave(tenure):
             del self._patrols[loop]
+
+    def withdrawn(self, keys: Iterable[Key]) -> None:
+        """These keys are withdrawn, and what they let in ends. From any thread; doesn't wait."""
+        ids = frozenset(key.id for key in keys)
+        for patrol in list(self._patrols.values()):
+            patrol.call(patrol.end_signed_by, ids)
+
+    def _is_unkeyed(self, tenure: Tenure) -> bool:
+        return bool(tenure.key_id) and not self.keys.keyring.has(tenure.key_id)
 
     def ended(self, key: bytes | None) -> None:
         """Something of this user (None: of any) has ended. From any thread; doesn't wait."""
@@ -198,6 +224,10 @@ class _Patrol:
         for tenure in list(self._all()):
             self._end(tenure, Closing(GOING_AWAY, ""))
 
+    def end_signed_by(self, key_ids: frozenset[str]) -> None:
+        for tenure in [tenure for tenure in self._all() if tenure.key_id in key_ids]:
+            self._end(tenure, Closing(UNAUTHORIZED, SessionRevoked.code))
+
     def _all(self) -> Iterator[Tenure]:
         return chain.from_iterable(self._tenures.values())
 
@@ -220,6 +250,8 @@ class _Patrol:
         for tenure in [tenure for tenure, since in self._due.items() if now - since >= self._live.patience]:
             self._end(tenure, Closing(TRY_AGAIN_LATER, StoreUnavailable.code))
         self._call_in(self._live.doubtful(self._all()))
+        if self._live.keys.is_due():
+            self._start(self._perform(self._live.keys.looked()))
 
     def _call_in(self, tenures: Iterable[Tenure]) -> None:
         """Have tenures judged: the latest first, since something has just been heard of it."""
@@ -227,9 +259,12 @@ class _Patrol:
         for tenure in tenures:
             self._due.setdefault(tenure, now)
         while len(self._judges) < min(AT_ONCE, len(self._due)):
-            judge = self._loop.create_task(self._judge_all())
-            self._judges.add(judge)
-            judge.add_done_callback(self._judges.discard)
+            self._start(self._judge_all())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._judges.add(task)
+        task.add_done_callback(self._judges.discard)
 
     async def _judge_all(self) -> None:
         while self._due:

@@ -138,10 +138,12 @@ class Identity(_OfToken):
     expires_at: int
     claims: Mapping[str, Any] = field(default_factory=_no_claims, repr=False, compare=False)
     is_authenticated: bool = True
+    key_id: str = field(default="", repr=False, compare=False)
+    """The `kid` of the key that signed the token."""
 
     @classmethod
-    def of_token(cls, claims: Mapping[str, Any], scopes: tuple[str, ...], issuer: str) -> Identity:
-        """The identity that the claims of a verified access token give, with these scopes."""
+    def of_token(cls, claims: Mapping[str, Any], scopes: tuple[str, ...], issuer: str, key_id: str) -> Identity:
+        """The identity that the claims of a verified access token give, with these scopes; `key_id` names its key."""
         identity = object.__new__(cls)
         told = _told(claims["sub"], claims["jti"], scopes, issuer, int(claims["exp"]))
         rest = {name: value for name, value in claims.items() if name not in told or not _is_same(told[name], value)}
@@ -151,6 +153,7 @@ class Identity(_OfToken):
             ("issuer", issuer),
             ("expires_at", one_of_equals(told["exp"])),
             ("is_authenticated", True),
+            ("key_id", key_id),
             ("_token", claims["jti"] + _encode(rest)),
         ):
             object.__setattr__(identity, name, value)
@@ -158,7 +161,7 @@ class Identity(_OfToken):
 
     def with_scopes(self, scopes: tuple[str, ...]) -> Identity:
         """The identity that the same token gives, with other scopes."""
-        return Identity.of_token(_plain(self.claims), scopes, self.issuer)
+        return Identity.of_token(_plain(self.claims), scopes, self.issuer, self.key_id)
 
     if TYPE_CHECKING:
         ...  # to a type checker there are no names but the fields
@@ -182,6 +185,11 @@ class Identity(_OfToken):
         return self.subject
 
     @property
+    def authenticated_at(self) -> int | None:
+        """When the user proved who they are (`auth_time`), in seconds since the epoch; None if the token doesn't say."""
+        return self.claims.get("auth_time")
+
+    @property
     def display_name(self) -> str:
         """The `name` claim where the token has one, else the subject."""
         name = self.claims.get("name")
@@ -198,6 +206,7 @@ class Identity(_OfToken):
             "expires_at": self.expires_at,
             "claims": _plain(self.claims),
             "is_authenticated": self.is_authenticated,
+            "key_id": self.key_id,
         }
 
 

@@ -34,14 +34,16 @@ _NEED: Final[dict[str, list[dict[str, list[str]]]]] = {
     "list": [{SCHEME: []}],
     "end_many": [{SCHEME: []}],
     "end_one": [{SCHEME: []}],
+    "jwks": [],
 }
 """The credentials of each endpoint; `{}` where there are others than an access token."""
-_REFUSALS: Final = {
+_REFUSALS: Final[dict[str, tuple[int, ...]]] = {
     "refresh": (400, 401, 413, 503),
     "logout": (400, 401, 413, 503),
     "list": (400, 401, 503),
     "end_many": (400, 401, 503),
     "end_one": (400, 401, 404, 503),
+    "jwks": (),
 }
 _PROBLEM_SCHEMA: Final = {
     "title": "Problem",
@@ -86,8 +88,9 @@ def _describe_operation(operation: dict[str, Any], core: Core, method: str, path
     asked: list[dict[str, list[str]]] = operation.pop("security", [])
     ours = [entry for entry in asked if SCHEME in entry or REQUIRED in entry]
     of_path = core.rules.required(method, path)
-    scopes = list(dict.fromkeys((*of_path, *(scope for entry in ours for each in entry.values() for scope in each))))
-    in_any_case = bool(scopes) or any(REQUIRED in entry for entry in ours)
+    of_rules = (need for need in of_path if isinstance(need, str))
+    scopes = list(dict.fromkeys((*of_rules, *(scope for entry in ours for each in entry.values() for scope in each))))
+    in_any_case = bool(of_path or scopes) or any(REQUIRED in entry for entry in ours)
     security = [entry for entry in asked if entry not in ours]
     if in_any_case or not core.rules.is_public(method, path):
         is_optional = core.settings.mode == "optional" and not in_any_case

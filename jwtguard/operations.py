@@ -33,6 +33,7 @@ from .inputs import (
 from .model import Device, Identity, Session, TokenPair
 from .policy import Ended, Moment, Policy, Superseded, active_sessions, reason_inactive
 from .registry import Registry
+from .rotation import FixedKeys
 from .telemetry import Telemetry
 from .tokens import CLOCK_SKEW, ID_BYTES, Refresh, Tokens, id_of_text, text_of_id, token_bytes
 from .transitions import (
@@ -92,6 +93,7 @@ class Operations:
         self,
         *,
         tokens: Tokens,
+        keys: FixedKeys,
         registry: Registry,
         committer: Committer,
         policy: Policy,
@@ -100,6 +102,7 @@ class Operations:
         telemetry: Telemetry,
     ) -> None:
         self._tokens = tokens
+        self._keys = keys
         self._issuer = tokens.issuer
         self._registry = registry
         self._committer = committer
@@ -127,6 +130,7 @@ class Operations:
         check_origin()
         user = checked_subject(subject)
         presented = current_identity()
+        yield from self._keys.looked()
         replaced = self._replaced(user, replace, presented)
         session = self._new_session(checked_scopes(scopes), checked_device(device) or current_device())
         allowed = checked_limit(limit, MAX_SESSIONS) or self._policy.max_sessions
@@ -187,6 +191,7 @@ class Operations:
     @_reported
     def refresh(self, refresh_token: str | bytes, *, device: Device | None = None) -> Flow[TokenPair]:
         """Answer a refresh token. See `Guard.refresh`."""
+        yield from self._keys.looked()
         asked = self._tokens.read_refresh(token_bytes(refresh_token))
         custom = yield from self._claims(asked.subject, asked.claims)
         if self._claims_loader is not None:  # else they are those of the login, which did fit
@@ -236,6 +241,7 @@ class Operations:
             key_id=session.key_id,
             issued_at=issued_at,
             expires_at=access_until,
+            authenticated_at=session.authenticated_at // 1000,
             scopes=session.scopes,
             claims=custom.current,
         )
@@ -271,6 +277,7 @@ class Operations:
     @_reported
     def logout_by_refresh_token(self, refresh_token: str | bytes) -> Flow[None]:
         """End the session of a refresh token, of whatever generation. Raises a RefreshError, or SessionEnded."""
+        yield from self._keys.looked()
         asked = self._tokens.read_refresh(token_bytes(refresh_token))
         step = yield from self._end(asked.subject, partial(end_one, session_id=asked.session_id))
         if not step.outcome:
@@ -319,6 +326,7 @@ class Operations:
     def end_with_ticket(self, ticket: str | bytes, session_id: str) -> Flow[bool]:
         """End one of the sessions that a ticket lists. Answers whether it is one of them. Raises TokenInvalid if they have
         changed since (the ticket was used, or is out of date)."""
+        yield from self._keys.looked()
         asked = self._tokens.read_ticket(token_bytes(ticket))
         target = id_of_text(session_id)
         if target is None:

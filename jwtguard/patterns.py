@@ -3,7 +3,9 @@
 JWTGUARD_PUBLIC and JWTGUARD_RULES:
 
     PUBLIC   [METHOD ]/path, ...              /, /login, /static/*, GET /items/*
-    RULES    [METHOD ]/path: scope ..., ...   /admin/*: admin, POST /items/*: write
+    RULES    [METHOD ]/path: need ..., ...    /admin/*: admin, POST /items/*: write max_age=5m
+
+A need is a scope, or `max_age=` and how long ago the user may have signed in: so no scope can begin like that.
 
 - `*` is a whole segment: one segment, or, as the last one, everything below. All else is literal, and case-sensitive.
 - A pattern is in canonical form, so that a path in any other form can't equal one.
@@ -15,12 +17,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from .errors import ConfigError
-from .values import CONTROLS, nearest, shown
+from .values import CONTROLS, Wrong, duration, nearest, shown
 
-__all__ = ["Pattern", "ScopeRule", "canonical", "parse_public", "parse_rules"]
+__all__ = ["MaxAge", "Pattern", "ScopeRule", "canonical", "parse_public", "parse_rules"]
 
 T = TypeVar("T")
 
@@ -31,6 +33,8 @@ _NOT_CANONICAL: Final = re.compile(rf"{_ODD.pattern}|//|{_DOTS.pattern}")
 _COLON: Final = re.compile(r":\s")
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9_-]*")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3, and no comma
+_MAX_AGE: Final = "max_age"
+_age: Final = duration(1, 3650 * 86_400)
 _COMMON_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -41,11 +45,21 @@ class Pattern(NamedTuple):
     path: str
 
 
+class MaxAge(NamedTuple):
+    """The user must have proved who they are at most so long ago."""
+
+    seconds: float
+
+
+Need: TypeAlias = str | MaxAge
+"""A scope that a token must have, or how fresh its login must be."""
+
+
 class ScopeRule(NamedTuple):
-    """What matches `pattern` needs all of `scopes`."""
+    """What matches `pattern` needs all of `needs`."""
 
     pattern: Pattern
-    scopes: tuple[str, ...]
+    needs: tuple[Need, ...]
 
 
 class _Unreadable(Exception):
@@ -87,13 +101,23 @@ def _each(text: str, read: Callable[[str], T]) -> tuple[T, ...]:
 def _rule(element: str) -> ScopeRule:
     # A colon alone doesn't end the path: paths (`/jobs/7:run`) and scopes (`read:items`) may hold one.
     path, *rest = _COLON.split(element, maxsplit=1)
-    scopes = "".join(rest).split()
-    if not path or not scopes:
+    words = "".join(rest).split()
+    if not path or not words:
         raise _Unreadable("lacks a path or a scope (a path, a colon, a space, then the scopes)")
-    for scope in scopes:
-        if not _SCOPE.fullmatch(scope) or scope.startswith("/") or scope.endswith(":"):
-            raise _Unreadable(f"has what is not a scope: {shown(scope)} (is a comma missing?)")
-    return ScopeRule(_pattern(path), tuple(dict.fromkeys(scopes)))
+    return ScopeRule(_pattern(path), tuple(dict.fromkeys(map(_need, words))))
+
+
+def _need(word: str) -> Need:
+    name, equals, value = word.partition("=")
+    if name == _MAX_AGE and equals:
+        try:
+            seconds = _age(value)
+        except Wrong as why:
+            raise _Unreadable(f"has {shown(word)}: expected {why.accepted}") from None
+        return MaxAge(seconds or 0)
+    if not _SCOPE.fullmatch(word) or word.startswith("/") or word.endswith(":"):
+        raise _Unreadable(f"has what is not a scope: {shown(word)} (is a comma missing?)")
+    return word
 
 
 def _pattern(element: str) -> Pattern:

@@ -3,10 +3,11 @@
 Invariants:
 - A hit takes no lock, does no I/O, and writes nothing but its own place in the table. Every read of an entry is of one
   immutable object, so no thread can see half of a change.
-- An entry is good while its lease is alive and unexpired, its own time is not up (session, grace), and its token has not
-  expired. Killing a lease is one write, whatever number of entries point to it, and can't be undone.
-- The key is the SHA-256 of the whole Authorization value, as it is usually written: no part of a token stands for all of
-  it, no token is kept, and who has found an entry needs to read the value no further.
+- An entry is good while its lease is alive and unexpired, its own time is not up (session, grace), its token has not
+  expired, and its key needs no look. Killing a lease or a key is one write, whatever number of entries point to it, and
+  can't be undone.
+- An entry is found by the SHA-256 of the whole Authorization value, as it is usually written: no part of a token stands
+  for all of it, no token is kept, and who has found an entry needs to read the value no further.
 - The size is bounded: entries live in two halves; when the young half is full it becomes the old one, and the old one is
   dropped. What is used moves to the young half, so a flood of other tokens pushes out only what isn't used. Two threads
   that do this at once may drop a half too many, which costs a verification each, and nothing else.
@@ -24,6 +25,7 @@ from hashlib import sha256
 from itertools import chain
 from typing import Final
 
+from .keys import Key
 from .model import Identity
 from .push import ALWAYS, Epoch
 
@@ -123,17 +125,25 @@ class Leases:
 
 
 class Entry:
-    """One verified token. Never changed: another state is another entry.
+    """One verified token, and the key that has signed it. Never changed: another state is another entry.
 
     `expires_at` is when the token expires by the wall clock (its `exp` and the leeway), `until` when its session or its
     grace is over by the monotonic clock; `since` is the number of the last load that had begun when it was first seen.
     """
 
-    __slots__ = ("expires_at", "identity", "lease", "since", "until")
+    __slots__ = ("expires_at", "identity", "key", "lease", "since", "until")
 
     def __init__(
-        self, identity: Identity, *, expires_at: float, since: int, lease: Lease = DEAD, until: float = 0.0
+        self,
+        identity: Identity,
+        key: Key,
+        *,
+        expires_at: float,
+        since: int,
+        lease: Lease = DEAD,
+        until: float = 0.0,
     ) -> None:
+        self.key = key
         self.identity = identity
         self.expires_at = expires_at
         self.since = since
@@ -142,11 +152,11 @@ class Entry:
 
     def admitted(self, lease: Lease, identity: Identity, until: float) -> Entry:
         """This token, on the lease that admits it: so any load of its user that began later knows it, too."""
-        return Entry(identity, expires_at=self.expires_at, since=lease.number, lease=lease, until=until)
+        return Entry(identity, self.key, expires_at=self.expires_at, since=lease.number, lease=lease, until=until)
 
 
 def digest_of(token: bytes) -> bytes:
-    """The key of a token in the table."""
+    """What a token is found by in the table."""
     return sha256(b"Bearer " + token).digest()
 
 
@@ -186,6 +196,7 @@ class RecallTable:
             and now < lease.until
             and now < lease.epoch.heard + lease.ttl
             and now < entry.until
+            and now < entry.key.until
             and self._wall() < entry.expires_at
         ):
             return entry.identity
@@ -210,7 +221,10 @@ class RecallTable:
         return len(self._young) + len(self._old)
 
     def is_good(self, entry: Entry, grace: float = 0.0) -> bool:
-        """Whether an entry may be relied on now. `grace`: seconds that its lease may be past its time (never dead)."""
+        """Whether an entry may be relied on now, by who has looked at the keys if that was due.
+
+        grace: seconds that its lease may be past its time (never dead).
+        """
         now = self._monotonic()
         lease = entry.lease
         return (
@@ -218,5 +232,6 @@ class RecallTable:
             and now < lease.until + grace
             and now < lease.epoch.heard + lease.ttl + grace
             and now < entry.until
+            and entry.key.alive
             and self._wall() < entry.expires_at
         )

@@ -1,4 +1,4 @@
-"""Which paths need no token, and which scopes a path needs. Pure, and cheap enough for every request.
+"""Which paths need no token, and which scopes or how fresh a login a path needs. Pure, and cheap for every request.
 
 The two questions are opposites, and each errs on its own safe side:
 
@@ -10,8 +10,8 @@ The two questions are opposites, and each errs on its own safe side:
   only compares text is passed by all of them. Therefore
     - one trailing slash counts for nothing: `/admin` covers `/admin/`, and `/admin/*` covers `/admin` and `/admin/` too;
     - a method counts in any case, since some frameworks raise it to upper case;
-    - a path that isn't canonical may be routed anywhere, so it needs the scopes of all rules;
-    - of several rules that match, none wins: their scopes add up.
+    - a path that isn't canonical may be routed anywhere, so it needs what all rules need;
+    - of several rules that match, none wins: what they need adds up.
 - `GET` includes `HEAD` in both, because frameworks answer HEAD with the handler of GET. For a WebSocket's handshake, which
   has no method in ASGI, callers say "GET".
 
@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from .patterns import Pattern, ScopeRule, canonical, parse_public, parse_rules
+from .patterns import Need, Pattern, ScopeRule, canonical, parse_public, parse_rules
 
 __all__ = ["Rules", "canonical"]
 
@@ -43,8 +43,8 @@ class _Public(NamedTuple):
 class _Scoped(NamedTuple):
     """The scope rules for one method; exact paths without their trailing slash."""
 
-    exact: dict[str, tuple[str, ...]]
-    wild: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
+    exact: dict[str, tuple[Need, ...]]
+    wild: tuple[tuple[re.Pattern[str], tuple[Need, ...]], ...]
 
 
 class Rules:
@@ -54,7 +54,7 @@ class Rules:
     Paths are decoded and relative to the mount point.
     """
 
-    __slots__ = ("_all_scopes", "_public", "_scoped", "has_public_paths", "has_scope_rules")
+    __slots__ = ("_all_needs", "_public", "_scoped", "has_public_paths", "has_scope_rules")
 
     def __init__(self, public: str = "", rules: str = "") -> None:
         patterns, scope_rules = parse_public(public), parse_rules(rules)
@@ -64,7 +64,7 @@ class Rules:
         """Whether there is a scope rule. If not, `required` needn't be asked."""
         self._public = {method: _public(patterns, method) for method in _methods(patterns)}
         self._scoped = {method: _scoped(scope_rules, method) for method in _methods(rule.pattern for rule in scope_rules)}
-        self._all_scopes = _union(rule.scopes for rule in scope_rules)
+        self._all_needs = _union(rule.needs for rule in scope_rules)
 
     def is_public(self, method: str, path: str) -> bool:
         """Whether this path needs no token."""
@@ -73,15 +73,15 @@ class Rules:
             return True
         return public.wild is not None and canonical(path) and public.wild.fullmatch(path) is not None
 
-    def required(self, method: str, path: str) -> tuple[str, ...]:
-        """All the scopes that this path needs, in the order of the rules; () if none."""
+    def required(self, method: str, path: str) -> tuple[Need, ...]:
+        """All that this path needs, in the order of the rules; () if nothing."""
         if not self.has_scope_rules:
             return ()
         if not canonical(path):
-            return self._all_scopes
+            return self._all_needs
         scoped = self._scoped.get(method.upper()) or self._scoped[_OTHER]
         exact = scoped.exact.get(path.removesuffix("/"), ())
-        wild = [scopes for pattern, scopes in scoped.wild if pattern.fullmatch(path)]
+        wild = [needs for pattern, needs in scoped.wild if pattern.fullmatch(path)]
         return _union([exact, *wild]) if wild else exact
 
 
@@ -103,16 +103,16 @@ def _public(patterns: Iterable[Pattern], method: str) -> _Public:
 
 
 def _scoped(rules: Iterable[ScopeRule], method: str) -> _Scoped:
-    exact: dict[str, tuple[str, ...]] = {}
-    wild: list[tuple[re.Pattern[str], tuple[str, ...]]] = []
-    for pattern, scopes in rules:
+    exact: dict[str, tuple[Need, ...]] = {}
+    wild: list[tuple[re.Pattern[str], tuple[Need, ...]]] = []
+    for pattern, needs in rules:
         if not _applies(pattern, method):
             continue
         if "*" in pattern.path:
-            wild.append((_covering(pattern.path), scopes))
+            wild.append((_covering(pattern.path), needs))
         else:
             path = pattern.path.removesuffix("/")
-            exact[path] = _union([exact.get(path, ()), scopes])
+            exact[path] = _union([exact.get(path, ()), needs])
     return _Scoped(exact, tuple(wild))
 
 
@@ -127,5 +127,5 @@ def _segments(path: str) -> str:
     return "/".join("[^/]+" if segment == "*" else re.escape(segment) for segment in path.split("/"))
 
 
-def _union(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(scope for group in groups for scope in group))
+def _union(groups: Iterable[tuple[Need, ...]]) -> tuple[Need, ...]:
+    return tuple(dict.fromkeys(need for group in groups for need in group))

@@ -18,9 +18,9 @@ from typing import Any, Final, Literal
 from .environment import given_in, misspelt_in
 from .errors import ConfigError
 from .values import Wrong, complaint, nearest, redacted, shown, size_of, span, weakness
-from .variables import SECRET_BYTES, VARIABLES, Given
+from .variables import KEY_ALGORITHMS, SECRET_BYTES, VARIABLES, Given
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "take_arguments"]
 
 MAKE_ONE: Final = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
 
@@ -36,7 +36,7 @@ class Settings:
 
     secret: bytes
     secret_fallbacks: tuple[bytes, ...]
-    keys: None
+    keys: str | None
     algorithm: str
     issuer: str
     audience: str
@@ -124,11 +124,29 @@ def _checked(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
             found = why.found or (size_of(value) if variable.hidden else shown(value))
             wrong.append(complaint(name, found, why.accepted))
     values["audience"] = values.get("audience") or values.get("issuer")
-    return values, wrong + _wrong_secrets(values, given) + _wrong_order(values, given)
+    with_keys = values.get("keys") is not None
+    algorithm = values["algorithm"] = values.get("algorithm") or ("EdDSA" if with_keys else "HS256")
+    if with_keys:
+        return values, wrong + _beside_keys(values, given, algorithm) + _wrong_order(values, given)
+    if algorithm not in SECRET_BYTES:
+        wrong.append(complaint(given["algorithm"].name, f"{algorithm!r} without KEYS", ", ".join(SECRET_BYTES)))
+        algorithm = "HS256"
+    return values, wrong + _wrong_secrets(values, given, algorithm) + _wrong_order(values, given)
 
 
-def _wrong_secrets(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[str]:
-    algorithm = values.get("algorithm", "HS256")
+def _beside_keys(values: Mapping[str, Any], given: Mapping[str, Given], algorithm: str) -> list[str]:
+    """What can't be set with KEYS. Secrets are not mixed with keys that are public: one could be taken for the other."""
+    wrong = [
+        complaint(given["keys"].name, f"keys beside {field.upper()}", "one of the two")
+        for field in ("secret", "secret_fallbacks")
+        if values.get(field)
+    ]
+    if algorithm in SECRET_BYTES:
+        wrong.append(complaint(given["algorithm"].name, f"{algorithm!r} with KEYS", ", ".join(KEY_ALGORITHMS)))
+    return wrong
+
+
+def _wrong_secrets(values: Mapping[str, Any], given: Mapping[str, Given], algorithm: str) -> list[str]:
     least = SECRET_BYTES[algorithm]
     secrets = [("secret", "", secret) for secret in [values.get("secret")] if secret is not None]
     secrets += [
@@ -149,3 +167,12 @@ def _wrong_order(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[
         for low, high in pairs
         if low in values and high in values and values[low] > values[high]
     ]
+
+
+_ARGUMENTS: Final = ("store", "keys", "clock", "claims_loader", "on_event", "on_error", "observers")
+
+
+def take_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Take from `overrides` the arguments of a guard that are no settings: `store` and `keys` as text or a path are."""
+    names = [name for name in _ARGUMENTS if not isinstance(overrides.get(name, ""), str | os.PathLike)]
+    return {name: overrides.pop(name) for name in names}

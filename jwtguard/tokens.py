@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from .clock import Clock
 from .errors import AuthError, RefreshExpired, RefreshInvalid, TokenExpired, TokenInvalid
 from .jws import Reader, Refused, from_base64url, length, refuse, to_base64url, write
-from .keys import Keyring
+from .keys import Key, Keyring
 
 __all__ = ["RESERVED_CLAIMS", "Access", "Refresh", "Ticket", "Tokens", "access_of", "token_bytes"]
 
@@ -64,6 +64,8 @@ class Access(NamedTuple):
     scopes: tuple[str, ...]
     expires_at: int | float
     claims: Mapping[str, Any]
+    key: Key
+    """That has signed it."""
 
 
 class Refresh(NamedTuple):
@@ -121,6 +123,7 @@ class Tokens:
         key_id: str,
         issued_at: int,
         expires_at: int,
+        authenticated_at: int,
         scopes: tuple[str, ...],
         claims: Mapping[str, Any],
     ) -> str:
@@ -128,7 +131,7 @@ class Tokens:
 
         `token_id` is the session's id and generation. The same arguments give the same bytes.
         """
-        own = _access_claims(token_id, issued_at, expires_at, scopes, claims)
+        own = _access_claims(token_id, (issued_at, expires_at, authenticated_at), scopes, claims)
         return self._mint(ACCESS, key_id, subject, own)
 
     def mint_refresh(
@@ -158,7 +161,7 @@ class Tokens:
         `claims` are the access token's, `carried` those that the refresh token carries. Nothing is signed for it.
         """
         late, key = MAX_NUMERIC_DATE, self.keyring.signing
-        access = _access_claims(_LONGEST_ID, late, late, scopes, claims)
+        access = _access_claims(_LONGEST_ID, (late, late, late), scopes, claims)
         refresh = _refresh_claims(_LONGEST_ID, late, late, carried)
         for kind, own in ((ACCESS, access), (REFRESH, refresh)):
             self._check_length(length(self._payload(subject, own), key, kind.typ))
@@ -208,7 +211,7 @@ class Tokens:
             return "encoding"
         return None
 
-    def _read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> T:
+    def _read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any], Key], T]) -> T:
         read = self._try_to_read(kind, token, shape)
         if read is None:  # raised out here, so that nothing of the token ends up in a log by way of a cause or a context
             raise kind.invalid
@@ -217,23 +220,21 @@ class Tokens:
             raise kind.expired
         return found
 
-    def _try_to_read(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> tuple[T, int | float] | None:
+    def _try_to_read(
+        self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any], Key], T]
+    ) -> tuple[T, int | float] | None:
         try:
             return self._checked(kind, token, shape)
         except (ValueError, RecursionError):
             return None
 
-    def _checked(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any]], T]) -> tuple[T, int | float]:
+    def _checked(self, kind: Kind, token: bytes, shape: Callable[[dict[str, Any], Key], T]) -> tuple[T, int | float]:
         """What a token says, and its `exp`, which is for later, when all else holds. Raises ValueError, RecursionError."""
-        claims = self._verified_claims(kind, token)
-        expires_at = self._check_times(claims, TICKET_TTL if kind is TICKET else self._longest)
-        return shape(claims), expires_at
-
-    def _verified_claims(self, kind: Kind, token: bytes) -> dict[str, Any]:
-        claims = self._reader.read(token, kind.typ)
+        claims, key = self._reader.read(token, kind.typ)
         if claims.get("iss") != self.issuer or not _names(claims.get("aud"), self._audience):
             refuse("issuer or audience")
-        return claims
+        expires_at = self._check_times(claims, TICKET_TTL if kind is TICKET else self._longest)
+        return shape(claims, key), expires_at
 
     def _check_times(self, claims: dict[str, Any], longest: float) -> int | float:
         """That all dates are in range, and answers `exp`. Expiry itself is judged last, when all else holds."""
@@ -279,10 +280,12 @@ def read_token_id(text: str) -> tuple[bytes, int]:
 
 
 def _access_claims(
-    token_id: tuple[bytes, int], issued_at: int, expires_at: int, scopes: tuple[str, ...], claims: Mapping[str, Any]
+    token_id: tuple[bytes, int], times: tuple[int, int, int], scopes: tuple[str, ...], claims: Mapping[str, Any]
 ) -> dict[str, Any]:
-    times = {"iat": issued_at, "exp": expires_at, "sid": text_of_id(token_id[0]), "scope": " ".join(scopes)}
-    return {**times, "jti": token_id_text(*token_id), **claims}
+    issued_at, expires_at, authenticated_at = times
+    own = {"iat": issued_at, "exp": expires_at, "auth_time": authenticated_at}
+    names = {"sid": text_of_id(token_id[0]), "scope": " ".join(scopes), "jti": token_id_text(*token_id)}
+    return {**own, **names, **claims}
 
 
 def _refresh_claims(
@@ -291,23 +294,25 @@ def _refresh_claims(
     return {"iat": issued_at, "exp": expires_at, "jti": token_id_text(*token_id), "claims": dict(claims)}
 
 
-def access_of(claims: Mapping[str, Any]) -> Access:
-    """What the claims of an access token say, and have to say. Raises Refused."""
+def access_of(claims: Mapping[str, Any], key: Key) -> Access:
+    """What the claims of an access token say, and have to say. `key` has signed it. Raises Refused."""
     session_id, generation = _token_id(claims.get("jti"))
     if claims.get("sid") != claims["jti"][:_ID_LENGTH]:
         refuse("sid")
+    if "auth_time" in claims:
+        _date(claims["auth_time"])
     scopes = tuple(_text(claims.get("scope")).split())
-    return Access(_subject(claims), session_id, generation, scopes, claims["exp"], claims)
+    return Access(_subject(claims), session_id, generation, scopes, claims["exp"], claims, key)
 
 
-def _refresh(claims: dict[str, Any]) -> Refresh:
+def _refresh(claims: dict[str, Any], _key: Key) -> Refresh:
     custom = claims.get("claims")
     if not isinstance(custom, dict):
         refuse("claims")
     return Refresh(_subject(claims), *_token_id(claims.get("jti")), custom)
 
 
-def _ticket(claims: dict[str, Any]) -> Ticket:
+def _ticket(claims: dict[str, Any], _key: Key) -> Ticket:
     return Ticket(_subject(claims), _text(claims.get("listing")))
 
 

@@ -48,6 +48,10 @@ _PUBLISHED: Final = frozenset(
     {
         "570dad43de1af4c925f92c16a68a50936da42b7dd6fdeb24850507a1199aac89",  # FastAPI's tutorial on OAuth 2
         "3354cfcf65c7b2e6840ea6f880aede239750cb1d063950c4e8fd9fbf9ec73a32",  # a much copied one on Spring Security
+        "5df73e1aa59d8f332c2f5fd6ea1c37d0f2266b623ea3c4efe6cb3d577fd6a5e1",  # another, which begins 3cfa76ef, as text
+        "1ed956b932e3dd2780cc0e5f63900d6c07d6594685fa6ac8cc7683e3a5d61235",  # the same, as bytes
+        "bf0b62edab9c25ed15d8ad7487c3e0a987c279f477c98cc00863147ecb4d9d71",  # a third, which begins 5367566B, as text
+        "da1eb416ce10e01039167f89fd8a63142dd7f3e3cffc3ea180eb84d0fa3f407e",  # the same, as bytes
         "2f1418503c2dfc1cccf5bf27bdb8c1f320f7df415a5336d238bcdea8b53ec633",  # RFC 7515 appendix A.1, as text
         "8427f9fcbc7461bbb0b1882bd6e07b5a48ef58bf9145c9fc736423bceb1a29f9",  # the same, as bytes
         "0330b11998cbc9abd5a585e755cb5df2f73f1a5632fdcc2abb19e05e3eceddb9",  # RFC 7520 section 3.5, as text
@@ -181,6 +185,8 @@ def weakness(secret: bytes, least: int) -> str | None:
         return ""
     if hashlib.sha256(secret).hexdigest() in _PUBLISHED:
         return " that has been published"
+    if secret.startswith(b"django-insecure-"):
+        return " that Django made for development, and says so"
     if len(set(secret)) < 8:
         return " with fewer than 8 different ones"
     if len({text[at : at + 3] for at in range(len(text) - 2)}) < least * 3 // 4:

@@ -5,6 +5,7 @@ Rows are in the order of the documents' table. A row's reader answers a value in
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -26,13 +27,15 @@ from .values import (
     whole,
 )
 
-__all__ = ["PREFIX", "SECRET_BYTES", "VARIABLES", "Given", "Variable"]
+__all__ = ["KEY_ALGORITHMS", "PREFIX", "SECRET_BYTES", "VARIABLES", "Given", "Variable"]
 
 PREFIX: Final = "JWTGUARD_"
 LONGEST_TOKEN: Final = 15 * 1024
 """A longer one would not fit into a body for the refresh endpoint."""
 SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 """The shortest secret for each algorithm: as long as the hash (RFC 7518 section 3.2)."""
+KEY_ALGORITHMS: Final = ("EdDSA", "ES256", "ES384", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
+"""The algorithms of keys that are no secrets."""
 
 _YEARS: Final = 3650 * 86_400
 _STORE: Final = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*)://[^\s{CONTROLS}]*")
@@ -41,7 +44,6 @@ _ORIGIN: Final = re.compile(
     r"(?:http://(?![^/]*:80\Z)|https://(?![^/]*:443\Z))(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
 )
 _REALM: Final = re.compile(r"[ !#-\[\]-~]{1,255}")
-_ASYMMETRIC: Final = re.compile(r"(?:RS|ES|PS)[0-9]{3}K?|Ed(?:DSA|25519|448)")
 
 
 class Given(NamedTuple):
@@ -80,23 +82,21 @@ def _endpoints(value: object) -> str:
 
 def _algorithm(value: object) -> str:
     text = value.strip() if isinstance(value, str) else ""
-    if text in SECRET_BYTES:
+    if text in SECRET_BYTES or text in KEY_ALGORITHMS:
         return text
-    why = ""
-    if text.lower() == "none":
-        why = " (none is never allowed: anyone could sign in as anyone)"
-    elif _ASYMMETRIC.fullmatch(text):
-        why = " (asymmetric algorithms need a later version)"
-    raise Wrong(", ".join(SECRET_BYTES) + why)
+    why = " (none is never allowed: anyone could sign in as anyone)" if text.lower() == "none" else ""
+    raise Wrong(", ".join([*SECRET_BYTES, *KEY_ALGORITHMS]) + why)
 
 
-def _unsupported(nothing: object, accepted: str) -> Callable[[Any], Any]:
-    def read(value: object) -> Any:
-        if value is not False and not (isinstance(value, str | list | tuple) and value in ("off", [], ())):
-            raise Wrong(accepted)
-        return nothing
-
-    return read
+def _path(value: object) -> str | None:
+    """The path of keys. What isn't one may be a key itself, put into the wrong variable."""
+    if value is False or value == "off":
+        return None
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or len(value) > 4096 or re.search(rf"[{CONTROLS}]|-----BEGIN|^\s*[{{\[]", value):
+        raise Wrong("the path of a JWKS file, or of a folder of PEM files")
+    return value
 
 
 def _secret(value: object) -> bytes:
@@ -163,12 +163,11 @@ def _row(
 
 _PUBLIC = _patterns(parse_public, "patterns such as /, /login, /static/*, GET /items/*")
 _RULES = _patterns(parse_rules, "rules such as /admin/*: admin, POST /items/*: write")
-_KEYS = _unsupported(None, "nothing: asymmetric keys are not supported by this version; use SECRET")
 
 VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
     dict(
         (
-            _row("secret", _secret, "required", "HMAC secret, at least 32 bytes", value=b"", hidden=True),
+            _row("secret", _secret, "required unless KEYS", "HMAC secret, at least 32 bytes", value=b"", hidden=True),
             _row(
                 "secret_fallbacks",
                 _secrets,
@@ -177,8 +176,8 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
                 value=(),
                 hidden=True,
             ),
-            _row("keys", _KEYS, "none", "asymmetric keys; not supported yet", value=None, hidden=True),
-            _row("algorithm", _algorithm, "HS256", "`HS256`, `HS384` or `HS512`; never taken from the token"),
+            _row("keys", _path, "none", "asymmetric keys: a JWKS file or a folder of PEM files", value=None, hidden=True),
+            _row("algorithm", _algorithm, "HS256, with KEYS EdDSA", "pinned; never taken from the token", value=""),
             _row("issuer", string_or_uri, "jwtguard", "checked on every token"),
             _row("audience", string_or_uri, "the issuer", "checked on every token", value=""),
             _row("store", _store, "sqlite:///jwtguard.db", "where sessions are kept: a URL", hidden=True),

@@ -58,14 +58,15 @@ class JWTGuardMiddleware:
         self._gate = Gate(guard.core)
         self._remote_user = guard.settings.remote_user
         self._endpoints = Endpoints(guard.core, self._gate)
-        self._prefix = self._endpoints.prefix
+        self._marks = self._endpoints.marks
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         remove_forged(environ)
         starting = _Starting(environ, start_response)
         request = REQUEST.set(environ)
         try:
-            if self._prefix is not None and self._prefix in environ.get("PATH_INFO", ""):
+            marks, path = self._marks, environ.get("PATH_INFO", "")
+            if marks is not None and (marks[0] in path or marks[1] in path):
                 answer = self._serve_endpoint(environ)
                 if answer is not None:
                     return respond(answer, environ, starting.start)
@@ -198,6 +199,8 @@ class LiveBody:
     def _goes_on(self, tenure: Tenure) -> bool:
         live = self._guard.core.live
         live.look()
+        if live.keys.is_due():
+            self._guard.perform(live.keys.looked())
         if not live.doubtful([tenure]):
             return True
         try:

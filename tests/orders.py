@@ -15,6 +15,7 @@ from rig import ALICE, ISSUER, ModelStore, Rig
 from jwtguard.document import Document, decode, encode
 from jwtguard.errors import AuthError, StoreError, StoreUnavailable
 from jwtguard.flow import Flow, Load, Need, Pause, Save, Wait
+from jwtguard.keys import Key
 from jwtguard.model import Identity
 from jwtguard.recall import Lease, digest_of
 from jwtguard.testing import FakeClock
@@ -22,6 +23,7 @@ from jwtguard.tokens import Access, token_id_text
 from jwtguard.transitions import rotate
 
 CLOCK = FakeClock()
+KEY = Key("k", "HS256", b"s" * 32)
 NOW = int(CLOCK.time() * 1000)
 SID = fresh(1).id
 FIRST, SECOND = b"first generation", b"second generation"
@@ -45,7 +47,7 @@ class KnownTokens:
         expires_at = int(CLOCK.time()) + 600
         token_id = token_id_text(SID, self._known[token])
         claims = {"sub": "alice", "sid": token_id[:22], "jti": token_id, "scope": "", "exp": expires_at}
-        return Access("alice", SID, self._known[token], (), expires_at, claims)
+        return Access("alice", SID, self._known[token], (), expires_at, claims, KEY)
 
 
 class Actor:

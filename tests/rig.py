@@ -22,6 +22,7 @@ from jwtguard.keys import Key, Keyring
 from jwtguard.model import ANONYMOUS, Event, Identity, TokenPair
 from jwtguard.operations import ClaimsLoader, Operations
 from jwtguard.registry import LONGEST, Registry, Watch
+from jwtguard.rotation import FixedKeys
 from jwtguard.stores.base import Loaded, Pushed, Store
 from jwtguard.telemetry import Telemetry
 from jwtguard.testing import FakeClock
@@ -119,9 +120,13 @@ class AsyncModel:
     async def close(self) -> None: ...
 
 
-def make_tokens(clock: FakeClock, *, max_token: int = 8192, leeway: float = 0.0) -> Tokens:
+def make_keyring() -> Keyring:
+    return Keyring([Key("keyid-01", "HS256", b"s" * 32)])
+
+
+def make_tokens(clock: FakeClock, keyring: Keyring, *, max_token: int = 8192, leeway: float = 0.0) -> Tokens:
     return Tokens(
-        Keyring([Key("keyid-01", "HS256", b"s" * 32)]),
+        keyring,
         issuer=ISSUER,
         audience=ISSUER,
         leeway=leeway,
@@ -140,6 +145,7 @@ class Rig:
         clock: FakeClock | None = None,
         *,
         tokens: Any = None,
+        keys: FixedKeys | None = None,
         registry: type[Registry] = Registry,
         committer: type[Committer] = Committer,
         size: int = 100,
@@ -159,7 +165,8 @@ class Rig:
         self.store: Store = store or self.model
         self.events: list[tuple[str, str]] = []
         self.told: list[str] = []
-        self.tokens: Tokens = tokens or make_tokens(self.clock, max_token=max_token, leeway=leeway)
+        self.keys = keys or FixedKeys(make_keyring())
+        self.tokens: Tokens = tokens or make_tokens(self.clock, self.keys.keyring, max_token=max_token, leeway=leeway)
         self.policy = POLICY._replace(**policy)
         self.telemetry = Telemetry(self.clock, [self.take])
         self.reading = Health("read", self.telemetry, self.clock.monotonic)
@@ -185,6 +192,7 @@ class Rig:
         )
         shared: dict[str, Any] = {
             "tokens": self.tokens,
+            "keys": self.keys,
             "registry": self.registry,
             "committer": self.committer,
             "policy": self.policy,

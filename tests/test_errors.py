@@ -13,6 +13,7 @@ import pytest
 import jwtguard
 from jwtguard import errors
 from jwtguard.errors import (
+    AuthenticationTooOld,
     AuthError,
     BodyTooLarge,
     ConfigError,
@@ -66,7 +67,8 @@ def test_every_error_is_drawn_in_the_tree() -> None:
 def test_a_class_carries_its_answer(kind: type[JWTGuardError]) -> None:
     assert kind.status in {400, 401, 403, 404, 409, 413, 500, 503}
     assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code)
-    assert kind.error in {None, "invalid_token", "invalid_request", "insufficient_scope", "invalid_grant"}
+    of_rfc_6749_6750 = {None, "invalid_token", "invalid_request", "insufficient_scope", "invalid_grant"}
+    assert kind.error in of_rfc_6749_6750 | {"insufficient_user_authentication"}  # RFC 9470 section 3
     assert re.fullmatch(r"[A-Z][^\n]+\.", kind.description)
     assert '"' not in kind.description
     assert kind().args == (kind.description,)
@@ -95,7 +97,7 @@ def test_a_wrong_setting_is_a_value_error() -> None:
     assert issubclass(ConfigError, ValueError)
 
 
-WITH_MESSAGE = [kind for kind in ALL if kind not in (ScopeMissing, LimitReached)]
+WITH_MESSAGE = [kind for kind in ALL if kind not in (AuthenticationTooOld, ScopeMissing, LimitReached)]
 
 
 @pytest.mark.parametrize("kind", WITH_MESSAGE, ids=lambda kind: kind.__name__)

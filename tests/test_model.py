@@ -136,20 +136,20 @@ CLAIMS = {
 @given(st.dictionaries(st.sampled_from(["iss", "aud", "exp", "scope", "name", "{", "roles"]), JSON, max_size=4))
 def test_the_claims_of_a_token_are_exactly_those_that_it_had(other: dict[str, Any]) -> None:
     claims = CLAIMS | other | {"exp": CLAIMS["exp"]}
-    identity = Identity.of_token(claims, ("read", "write"), "tests")
+    identity = Identity.of_token(claims, ("read", "write"), "tests", "k")
     assert identity.to_dict()["claims"] == claims
     assert repr(identity.to_dict()["claims"]["aud"]) == repr(claims["aud"]), "of the same type, too"
     assert identity.with_scopes(("read",)).to_dict()["claims"] == claims
 
 
 def test_a_fractional_expiry_is_kept_in_the_claims() -> None:
-    identity = Identity.of_token(CLAIMS | {"exp": 1_700_001_800.0}, (), "tests")
+    identity = Identity.of_token(CLAIMS | {"exp": 1_700_001_800.0}, (), "tests", "k")
     assert identity.expires_at == 1_700_001_800
     assert repr(identity.claims["exp"]) == "1700001800.0"
 
 
 def test_a_tokens_identity_is_like_any_other() -> None:
-    identity = Identity.of_token(CLAIMS, ("read", "write"), "tests")
+    identity = Identity.of_token(CLAIMS, ("read", "write"), "tests", "k")
     same = Identity("alice", "A" * 22, "A" * 22 + ".3", ("read", "write"), "tests", 1_700_001_800)
     assert identity == same
     assert hash(identity) == hash(same)
@@ -166,6 +166,8 @@ def test_a_tokens_identity_is_like_any_other() -> None:
 
 def test_identities_share_what_is_equal() -> None:
     texts = json.dumps(CLAIMS), json.dumps(CLAIMS)  # so that nothing is shared before
-    one, other = (Identity.of_token(claims, tuple(claims["scope"].split()), "tests") for claims in map(json.loads, texts))
+    one, other = (
+        Identity.of_token(claims, tuple(claims["scope"].split()), "tests", "k") for claims in map(json.loads, texts)
+    )
     assert one.scopes is other.scopes
     assert one.expires_at is other.expires_at

@@ -1,5 +1,7 @@
 """The small languages of settings."""
 
+# ruff: noqa: N802 - names carry the ids of the security checklist
+
 from __future__ import annotations
 
 import base64
@@ -251,6 +253,9 @@ def test_what_is_no_party(value: object) -> None:
 
 PUBLISHED = [
     "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    "3cfa76ef14937c1c0ea519f8fc057a80fcd04a7420f8e8bcd0a7567c272e007b",
+    "5367566B59703373367639792F423F4528482B4D6251655468576D5A71347437",
+    "django-insecure-+z!x8r0q$3m@5k^w7_v9j1h=b2n4c6t)y(u*e&g",
     "AyM1SysPpbyFDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
 ]
 WEAK = [
@@ -280,6 +285,16 @@ WEAK = [
 @pytest.mark.parametrize("secret", WEAK)
 def test_weak_secrets(secret: str) -> None:
     assert weakness(secret.encode(), 32)
+
+
+@pytest.mark.parametrize("text", PUBLISHED)
+def test_C06_published_secrets_are_known_as_such(text: str) -> None:
+    assert weakness(text.encode(), 32) in (" that has been published", " that Django made for development, and says so")
+
+
+@pytest.mark.parametrize("text", [text for text in PUBLISHED if text[:8] in ("3cfa76ef", "5367566B")])
+def test_C06_nor_does_it_help_to_decode_them(text: str) -> None:
+    assert weakness(bytes.fromhex(text), 32) == " that has been published"
 
 
 def test_a_short_secret_is_weak_without_more_words() -> None:

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jwtguard.keys import Key
 from jwtguard.model import ANONYMOUS, Identity
 from jwtguard.recall import DEAD, Entry, Lease, Leases, RecallTable, digest_of
 from jwtguard.testing import FakeClock
+
+KEY = Key("k", "HS256", b"s" * 32)
 
 
 class Known:
@@ -21,7 +24,7 @@ class Known:
         hour = {"lease": 3600.0, "entry": 3600.0, "token": 3600.0} | limits
         now = self.clock.monotonic()
         self.lease = a_lease(until=now + hour["lease"])
-        fresh = Entry(ANONYMOUS, expires_at=self.clock.time() + hour["token"], since=7)
+        fresh = Entry(ANONYMOUS, KEY, expires_at=self.clock.time() + hour["token"], since=7)
         self.entry = fresh.admitted(self.lease, ANONYMOUS, now + hour["entry"])
         self.table = RecallTable(10, self.clock.monotonic, self.clock.time)
 
@@ -35,7 +38,7 @@ def a_lease(**fields: Any) -> Lease:
 
 def entry_of(number: int) -> Entry:
     identity = Identity(str(number), "", "", (), "", 0)
-    return Entry(identity, expires_at=0, since=0)
+    return Entry(identity, KEY, expires_at=0, since=0)
 
 
 # -- how long --------------------------------------------------------------------------------------------------------------
@@ -82,7 +85,7 @@ def test_a_token_expires_by_the_wall_clock_and_a_lease_by_the_other() -> None:
 
 def test_a_token_that_was_only_verified_is_not_good() -> None:
     known = Known()
-    fresh = Entry(ANONYMOUS, expires_at=known.clock.time() + 10, since=0, until=float("inf"))
+    fresh = Entry(ANONYMOUS, KEY, expires_at=known.clock.time() + 10, since=0, until=float("inf"))
     assert fresh.lease is DEAD
     assert not DEAD.alive
     assert not known.table.is_good(fresh)

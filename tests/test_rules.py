@@ -211,7 +211,7 @@ def test_no_rule_is_escaped_by_another_spelling(method: str, path: str) -> None:
     routed = "/" + "/".join(filter(None, path.strip("\n").split("/")))
     for rule in parse_rules(text):
         if naive(rule.pattern, method.upper(), routed):
-            assert set(rule.scopes) <= set(rules.required(method, path))
+            assert set(rule.needs) <= set(rules.required(method, path))
 
 
 @given(methods, paths)

@@ -1,5 +1,7 @@
 """Settings, by keyword and from the environment."""
 
+# ruff: noqa: N802 - names carry the ids of the security checklist
+
 from __future__ import annotations
 
 import dataclasses
@@ -52,6 +54,7 @@ def line(message: str, name: str) -> str:
 
 # -- every row of the table ---
 
+OF_TWO = {"required unless KEYS", "HS256, with KEYS EdDSA"}
 GOOD: dict[str, list[tuple[str, Any]]] = {
     "secret": [(OTHER, OTHER.encode())],
     "secret_fallbacks": [("[]", ()), (f'["{OTHER}", "{SECRET}"]', (OTHER.encode(), SECRET.encode()))],
@@ -173,13 +176,13 @@ def test_a_row_of_the_documents_table(name: str) -> None:
     assert variable.name == f"JWTGUARD_{name.upper()}"
     assert variable.meaning
     assert "|" not in variable.meaning + variable.default_text
-    if not {variable.default_text} & {"required", "empty", "none", "the issuer", "`/auth` in the integrations"}:
+    if not {variable.default_text} & {"required", "empty", "none", "the issuer", "`/auth` in the integrations"} | OF_TWO:
         assert variable.read(variable.default_text) == variable.default
 
 
 def test_defaults() -> None:
     expected = {name: variable.default for name, variable in VARIABLES.items()}
-    expected |= {"secret": SECRET.encode(), "audience": "jwtguard"}
+    expected |= {"secret": SECRET.encode(), "audience": "jwtguard", "algorithm": "HS256"}
     assert {name: getattr(make(), name) for name in VARIABLES} == expected
     assert make() == from_env() == Settings(**dict.fromkeys(VARIABLES) | {"secret": SECRET})
     assert (make().access_ttl, make().refresh_ttl, make().store_timeout) == (1800.0, 2_592_000.0, 0.25)
@@ -253,13 +256,34 @@ def test_algorithm_none_is_never_allowed(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["RS256", "ES512", "PS384", "ES256K", "EdDSA", "Ed25519"])
-def test_asymmetric_algorithms_come_later(text: str) -> None:
-    assert "later version" in line(refusal(make, algorithm=text), "algorithm")
+def test_asymmetric_algorithms_are_for_keys(text: str) -> None:
+    assert "accepted: HS256, HS384, HS512" in line(refusal(make, algorithm=text), "algorithm")
 
 
-def test_what_comes_later_is_said_so() -> None:
-    message = refusal(make, keys="/keys")
-    assert message.count("not supported by this version") == 1
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256", "ES384", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"])
+def test_an_algorithm_for_keys(algorithm: str) -> None:
+    assert Settings(keys="/keys", algorithm=algorithm).algorithm == algorithm
+
+
+def test_keys_in_place_of_a_secret() -> None:
+    found = Settings(keys=Path("/keys"))
+    assert (found.keys, found.algorithm, found.secret) == ("/keys", "EdDSA", b"")
+    assert Settings.from_env({"JWTGUARD_KEYS": "/keys"}) == found
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_C05_an_algorithm_of_secrets_is_not_for_keys(algorithm: str) -> None:
+    assert "found 'HS" in line(refusal(Settings, keys="/keys", algorithm=algorithm), "algorithm")
+
+
+def test_C05_a_secret_and_keys_are_not_mixed() -> None:
+    assert "found keys beside SECRET" in line(refusal(make, keys="/keys"), "keys")
+    assert "found keys beside SECRET_FALLBACKS" in line(refusal(Settings, keys="/k", secret_fallbacks=[OTHER]), "keys")
+
+
+@pytest.mark.parametrize("text", ['{"keys": []}', " [", "-----BEGIN PRIVATE KEY-----", "a\nb", "k" * 4097, 5])
+def test_what_is_no_path_of_keys_is_not_shown(text: object) -> None:
+    assert line(refusal(Settings, keys=text), "keys").startswith("  keys: found a value of ")
 
 
 STORE = f"redis://user:{SHORT}@h/0?x={SHORT}"

@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwtguard.errors import AuthError, RefreshInvalid, TokenInvalid
+from jwtguard.keys import Keyring
 from jwtguard.testing import FakeClock
 from jwtguard.tokens import ID_BYTES, Tokens, id_of_text, text_of_id, token_id_text
 
@@ -34,7 +35,7 @@ ID = (SESSION, 3)
 
 
 def minted(tokens: Tokens = TOKENS, subject: str = "alice", **fields: Any) -> str:
-    terms = {"issued_at": NOW, "expires_at": NOW + 1800, "scopes": ("read", "write"), "claims": {}}
+    terms = {"issued_at": NOW, "expires_at": NOW + 1800, "authenticated_at": NOW, "scopes": ("read", "write"), "claims": {}}
     return tokens.mint_access(subject, ID, **{"key_id": tokens.keyring.signing.id, **terms, **fields})
 
 
@@ -60,7 +61,7 @@ def test_what_is_minted_is_read(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_ordinary_library_can_read_them(algorithm: str) -> None:
-    """RFC 9068 for the access token: typ, iss, exp, aud, sub, iat, jti, scope."""
+    """RFC 9068 for the access token: typ, iss, exp, aud, sub, iat, jti, scope, auth_time."""
     token = minted(a_guard(algorithm=algorithm))
     assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
     assert jwt.get_unverified_header(token)["alg"] == algorithm
@@ -72,7 +73,7 @@ def test_an_ordinary_library_can_read_them(algorithm: str) -> None:
         issuer="here",
         options={"verify_exp": False, "verify_iat": False},
     )
-    assert claims == access_claims()
+    assert claims == access_claims(auth_time=NOW)
 
 
 def test_the_same_arguments_give_the_same_bytes() -> None:
@@ -101,7 +102,7 @@ def test_how_long_tokens_would_be_is_known_without_signing(algorithm: str) -> No
     late, longest, claims = 253_402_300_799, 999_999_999, {"name": "Ålice" * 50}
     tokens = a_guard(algorithm=algorithm)
     terms: dict[str, Any] = {"key_id": "", "issued_at": late, "expires_at": late, "claims": claims}
-    access = tokens.mint_access("alice", (SESSION, longest), scopes=("read",), **terms)
+    access = tokens.mint_access("alice", (SESSION, longest), authenticated_at=late, scopes=("read",), **terms)
     refresh = tokens.mint_refresh("alice", (SESSION, longest), **terms)
     for exact in (len(access), len(refresh)):
         assert len(refresh) < len(access), "so that each of the two is the one that doesn't fit"
@@ -204,7 +205,7 @@ def test_C26_nor_another_use_of_the_same_key(typ: str, expected: str) -> None:
 
 
 def test_the_sample_secret_is_long_enough_for_every_algorithm() -> None:
-    assert KEY.secret == SECRET[:32]
+    assert KEY.is_same(Keyring.from_secrets([SECRET[:32]], "HS256").signing)
     assert all(len(SECRETS[algorithm]) == HASHES[algorithm]().digest_size for algorithm in ALGORITHMS)
 
 
