@@ -153,7 +153,7 @@ def forged(token: str, header: dict[str, Any] | None = None, claims: dict[str, A
 
 REFUSED: list[tuple[dict[str, Any] | None, dict[str, Any] | None, str]] = [
     ({"kid": "another"}, None, 'kid "another" is none of the keys here'),
-    ({"alg": "none"}, None, 'alg is "none", and the keys here are for HS256'),
+    ({"alg": "none"}, None, 'alg is "none", and that isn\'t what its key'),
     ({"typ": "JWT"}, None, 'typ is "JWT"'),
     ({"typ": None}, None, "typ is null"),
     ({"typ": "rt+jwt"}, None, "a refresh token or a ticket"),

@@ -6,7 +6,7 @@ import logging
 
 import typer
 
-from . import checking, demo, environment, inspection, sessions, watching
+from . import checking, demo, environment, inspection, keys, sessions, watching
 from .output import reporting
 
 __all__ = ["app"]
@@ -32,6 +32,12 @@ app.command()(reporting(checking.check))
 app.command()(reporting(sessions.purge))
 app.command()(reporting(watching.watch))
 app.command()(reporting(demo.demo))
+
+_keys = typer.Typer(help="A folder of private keys.", no_args_is_help=True, rich_markup_mode=None)
+_keys.command()(reporting(keys.new))
+_keys.command("list")(reporting(keys.show))
+_keys.command()(reporting(keys.rotate))
+app.add_typer(_keys, name="keys")
 
 _tokens = typer.Typer(help="Look into tokens, and make them.", no_args_is_help=True, rich_markup_mode=None)
 _tokens.command()(reporting(inspection.inspect))

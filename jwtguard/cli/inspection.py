@@ -124,16 +124,16 @@ def _verdict(guard: Guard, token: bytes, header: Any) -> Verdict:
 def _why_the_header(guard: Guard, header: Any) -> str:
     """Which of what the header says no token here says."""
     header = header if isinstance(header, dict) else {}
-    signing = guard.core.tokens.keyring.signing
     if strange := sorted(header.keys() - {"alg", "kid", "typ"}):
         return f"its header has {flat(strange)}, and may have alg, kid and typ only"
     if header.get("typ") in ("rt+jwt", "session-choice+jwt"):
         return "it is a refresh token or a ticket, and no access token"
     if header.get("typ") != "at+jwt":
         return f"its typ is {flat(header.get('typ'))}, and an access token's is at+jwt"
-    if header.get("alg") != signing.algorithm:
-        return f"its alg is {flat(header.get('alg'))}, and the keys here are for {signing.algorithm}"
-    return f"its kid {flat(header.get('kid'))} is none of the keys here: another secret signed it"
+    key_id = header.get("kid")
+    if isinstance(key_id, str) and guard.core.tokens.keyring.has(key_id):
+        return f"its alg is {flat(header.get('alg'))}, and that isn't what its key {flat(key_id)} is for"
+    return f"its kid {flat(key_id)} is none of the keys here: another key or secret signed it"
 
 
 def _judged(guard: Guard, access: Access) -> Verdict:

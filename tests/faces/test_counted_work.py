@@ -46,10 +46,10 @@ class Budget(NamedTuple):
 
 
 BUDGETS = {
-    ("asgi", "memory"): Budget(calls=14, builtins=12, instructions=445, peak=757),
-    ("wsgi", "memory"): Budget(calls=12, builtins=14, instructions=335, peak=651),
-    ("asgi", "sqlite"): Budget(calls=20, builtins=15, instructions=551, peak=802),
-    ("wsgi", "sqlite"): Budget(calls=18, builtins=17, instructions=441, peak=783),
+    ("asgi", "memory"): Budget(calls=11, builtins=12, instructions=408, peak=748),
+    ("wsgi", "memory"): Budget(calls=9, builtins=9, instructions=273, peak=240),
+    ("asgi", "sqlite"): Budget(calls=17, builtins=15, instructions=514, peak=750),
+    ("wsgi", "sqlite"): Budget(calls=15, builtins=12, instructions=379, peak=360),
 }
 """Not one call is to spare. Instructions are those of CPython 3.11, which needs most, and a twentieth; bytes, a tenth."""
 
