@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -15,6 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader
 from fastapi.testclient import TestClient
+from key_kit import jwk, private, write_set
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import WebSocketDenialResponse
@@ -194,6 +196,22 @@ def test_openapi_says_what_needs_a_token_and_which_scopes() -> None:
     schemes = document["components"]["securitySchemes"]
     assert schemes.keys() == {"jwtguard", "APIKeyHeader"}
     assert (schemes["jwtguard"]["type"], schemes["jwtguard"]["scheme"]) == ("http", "bearer")
+
+
+def test_openapi_of_a_path_that_asks_for_a_fresh_login() -> None:
+    guard = a_guard(public="/me, /openapi.json", rules="/me: max_age=5m, /admin: audit max_age=1m")
+    document = document_of(an_app(guard=guard))
+    assert locks_of(document)["get /me"] == [{"jwtguard": []}], "a rule goes before PUBLIC"
+    assert locks_of(document)["get /admin"] == [{"jwtguard": ["audit", "admin"]}]
+    assert document["paths"]["/me"]["get"]["responses"].keys() == {"200", "401", "503"}
+
+
+def test_openapi_has_the_place_of_public_keys(tmp_path: Path) -> None:
+    write_set(tmp_path / "keys.json", jwk(private(), "k"))
+    document = document_of(an_app(guard=a_guard(secret=None, keys=str(tmp_path / "keys.json"))))
+    operation = document["paths"]["/.well-known/jwks.json"]["get"]
+    assert operation["security"] == [], "nobody needs a token for it"
+    assert operation["responses"].keys() == {"200"}
 
 
 def test_openapi_says_what_is_refused() -> None:

@@ -16,6 +16,7 @@ from wires import SECRET
 from jwtguard import AsyncGuard, Guard, Settings
 from jwtguard.errors import AuthenticationTooOld, ConfigError, SessionRevoked, TokenInvalid
 from jwtguard.gate import Gate
+from jwtguard.model import Event
 from jwtguard.patterns import MaxAge, Pattern, parse_rules
 from jwtguard.stores.memory import MemoryStore
 from jwtguard.testing import FakeClock
@@ -28,7 +29,9 @@ class World:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
         self.settings = Settings(secret=SECRET, rules=RULES, **settings)
-        self.guard = Guard(self.settings, store=self.store, clock=self.clock)
+        self.events: list[Event] = []
+        self.arguments: dict[str, Any] = {"store": self.store, "clock": self.clock, "on_event": self.events.append}
+        self.guard = Guard(self.settings, **self.arguments)
 
     def wsgi(self, token: str, path: str, method: str = "GET") -> tuple[int, dict[str, str]]:
         answers: list[tuple[int, dict[str, str]]] = []
@@ -53,7 +56,7 @@ class World:
             await send({"type": "http.response.body", "body": b""})
 
         async def scene() -> None:
-            guard = AsyncGuard(self.settings, store=self.store, clock=self.clock)
+            guard = AsyncGuard(self.settings, **self.arguments)
             headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
             scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
 
@@ -118,6 +121,18 @@ def test_C49_of_several_rules_the_shortest_age_counts_and_a_scope_goes_first(fac
     assert ask(user, "/admin/keys")[0] == 403
     status, headers = ask("", "/transfer", "POST")
     assert (status, "max_age" in str(headers)) == (401, False), "nobody is there to have signed in"
+
+
+@both
+def test_C49_an_old_login_is_told_with_whose_it_is(face: str) -> None:
+    world = World()
+    ask: Ask = getattr(world, face)
+    token = world.guard.login("alice", authenticated_at=world.clock.time() - 61).access_token
+    for _ in range(2):  # on the cold path, and on the warm one
+        world.events.clear()
+        assert ask(token, "/transfer", "POST")[0] == 401
+        (event,) = world.events
+        assert (event.name, event.subject, event.code) == ("rejected", "alice", "authentication_too_old")
 
 
 def test_C49_what_the_app_says_of_the_login_counts() -> None:
