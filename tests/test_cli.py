@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,6 +279,17 @@ def test_purge(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 # -- demo ------------------------------------------------------------------------------------------------------------------
 
 
+def until_it_answers(client: httpx2.Client) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            client.get("/")
+        except httpx2.ConnectError:
+            time.sleep(0.05)
+        else:
+            return
+
+
 def test_the_demo_serves_until_it_is_ended() -> None:
     """What its commands do: `servers/test_demo.py`."""
     before = signal.getsignal(signal.SIGTERM)
@@ -288,8 +300,9 @@ def test_the_demo_serves_until_it_is_ended() -> None:
 
     def use_and_end() -> None:
         url = f"http://127.0.0.1:{port}"
-        with httpx2.Client(base_url=url, transport=httpx2.HTTPTransport(retries=8), trust_env=False) as client:
+        with httpx2.Client(base_url=url, trust_env=False, timeout=60) as client:
             try:
+                until_it_answers(client)  # only then does it take the signal, and the process of these tests doesn't
                 for username, password in (("alice", "wonderland"), ("alice", "x"), ("bob", "wonderland")):
                     answers.append(client.post("/login", json={"username": username, "password": password}).status_code)
                 answers.extend(client.get(path).status_code for path in ("/", "/me"))
