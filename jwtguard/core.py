@@ -23,6 +23,7 @@ from .keys import Keyring
 from .live import Live
 from .model import Identity
 from .operations import ClaimsLoader, Operations
+from .page import PageHook
 from .policy import Policy
 from .registry import LONGEST, Registry
 from .rotation import FixedKeys, Rotation
@@ -45,13 +46,14 @@ class Hooks:
 
     `claims_loader(subject)` gives the custom claims at login and at each rotation; `on_event(event)`, one function or
     a list of them, is told what happens; `on_error(error, problem)` may answer another body, a JSON object, for an error;
-    `observers` measure (see `telemetry`).
+    `observers` measure (see `telemetry`); `page(sessions_page)` renders the page "Your sessions" (see `page`).
     """
 
     claims_loader: ClaimsLoader | None = None
     on_event: EventHook | Sequence[EventHook] | None = None
     on_error: Callable[[Exception, dict[str, Any]], dict[str, Any] | None] | None = None
     observers: Sequence[Observer] = ()
+    page: PageHook | None = None
 
     def check(self, *, asynchronous: bool) -> None:
         """That each can be called where it will be. Raises ConfigError."""
@@ -59,6 +61,7 @@ class Hooks:
             ("claims_loader", self.claims_loader),
             *(("on_event", hook) for hook in self.event_hooks),
             ("on_error", self.on_error),
+            ("page", self.page),
         ):
             if hook is not None and not callable(hook):
                 raise ConfigError(f"{name} is of type {type(hook).__name__}: expected a function")

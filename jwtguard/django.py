@@ -68,7 +68,7 @@ V = TypeVar("V", bound=Callable[..., Any])
 
 DEFAULT_PREFIX: Final = "/auth"
 AUTHENTICATION: Final = "django.contrib.auth.middleware.AuthenticationMiddleware"
-HOOKS: Final = ("claims_loader", "on_event", "on_error")
+HOOKS: Final = ("claims_loader", "on_event", "on_error", "page")
 
 
 class _Made:

@@ -7,6 +7,9 @@ Exactly these method and path pairs are served:
     GET    /sessions        the user's active sessions
     DELETE /sessions        end the others (?keep=current) or all (?keep=none)
     DELETE /sessions/{id}   end one; or, with the ticket of a refused login, one of those that it lists
+    POST   /sessions        in cookie mode, for the forms of the page: `end=<id>`, `keep=current` or `keep=none`
+
+In cookie mode a browser that goes to /sessions is shown a page (see `page`), which needs no script.
 
 and, where there are public keys and the endpoints are served at all, at its well-known place and not below the prefix:
 
@@ -17,6 +20,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -39,6 +44,7 @@ from .flow import Flow
 from .gate import Gate
 from .head import RequestHead
 from .model import Identity
+from .page import SessionsPage, page_answer, prefers_html
 from .rotation import PUBLISHED_FOR
 
 __all__ = ["MAX_BODY", "Endpoint", "EndpointRequest", "Endpoints"]
@@ -67,6 +73,8 @@ class Endpoint(NamedTuple):
     status: int
     """That of the answer where nothing is wrong."""
     reads_body: bool = False
+    is_form: bool = False
+    """Whether it is for the page's forms alone, so in cookie mode only, and in no document of an API."""
 
 
 _ROUTES: Final = (
@@ -75,8 +83,14 @@ _ROUTES: Final = (
     Endpoint("GET", "/sessions", "list", "List your active sessions", 200),
     Endpoint("DELETE", "/sessions", "end_many", "End your other sessions, or all of them", 204),
     Endpoint("DELETE", "/sessions/{id}", "end_one", "End one of your sessions", 204),
+    Endpoint("POST", "/sessions", "end_by_form", "End sessions by a form", 303, reads_body=True, is_form=True),
 )
 JWKS: Final = Endpoint("GET", "/.well-known/jwks.json", "jwks", "The public keys", 200)
+_PAGE: Final = "/sessions"
+_EXPLAINED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE})
+"""The refusals that the page has words for."""
+_BACK: Final = Answer(303, (("Location", "sessions"), ("Cache-Control", "no-store")))
+"""To the page. A relative reference (RFC 9110 section 10.2.2), so that it holds at any mount point and behind any proxy."""
 _METHODS: Final = frozenset(endpoint.method for endpoint in _ROUTES)
 
 
@@ -95,8 +109,10 @@ class Endpoints:
             "list": self._list,
             "end_many": self._end_many,
             "end_one": self._end_one,
+            "end_by_form": self._end_by_form,
             "jwks": self._jwks,
         }
+        self._served = tuple(endpoint for endpoint in _ROUTES if gate.cookies is not None or not endpoint.is_form)
         self._publishes = self.prefix is not None and core.keys.keyring.is_public
         self.marks = None if self.prefix is None else (self.prefix, JWKS.path if self._publishes else self.prefix)
         """The path of any of them has one of these two in it, below whatever mount point: a quick look, for each request.
@@ -104,7 +120,7 @@ class Endpoints:
 
     def routes(self) -> list[tuple[Endpoint, str]]:
         """Each endpoint with its path; none where they are not served."""
-        below = [] if self.prefix is None else [(endpoint, self.prefix + endpoint.path) for endpoint in _ROUTES]
+        below = [] if self.prefix is None else [(endpoint, self.prefix + endpoint.path) for endpoint in self._served]
         return [*below, (JWKS, JWKS.path)] if self._publishes else below
 
     def find(self, method: str, path: str) -> tuple[Endpoint, str] | None:
@@ -115,7 +131,7 @@ class Endpoints:
             return None
         below = path[len(self.prefix) :]
         head, _, last = below.rpartition("/")
-        for endpoint in _ROUTES:
+        for endpoint in self._served:
             if endpoint.method == method:
                 if endpoint.path == below:
                     return endpoint, ""
@@ -140,7 +156,9 @@ class Endpoints:
             self._gate.arrive(request.head)
             answer = yield from self._handlers[endpoint.name](request)
         except JWTGuardError as error:
-            return self.refuse(error, endpoint)
+            answer = self.refuse(error, endpoint)
+            explains = endpoint.path == _PAGE and error.status in _EXPLAINED and self._is_for_a_person(request)
+            return self._explained(error, answer, request) if explains else answer
         self._core.telemetry.served()
         return answer
 
@@ -193,17 +211,31 @@ class Endpoints:
     def _list(self, request: EndpointRequest) -> Flow[Answer]:
         caller = yield from self._caller(request)
         sessions = yield from self._operations.sessions(caller.subject)
+        if self._is_for_a_person(request):
+            return page_answer(self._page(request, sessions=tuple(sessions)), self._core.hooks.page)
         return answer_json([session.to_dict() for session in sessions])
 
     def _end_many(self, request: EndpointRequest) -> Flow[Answer]:
         caller = yield from self._caller(request)
-        if request.query == "keep=current":
-            yield from self._operations.revoke_others(caller)
-        elif request.query == "keep=none":
-            yield from self._operations.revoke_all(caller.subject)
-        else:
+        if request.query not in ("keep=current", "keep=none"):
             raise RequestInvalid("expected ?keep=current or ?keep=none")
+        yield from self._end_all_but(request.query.removeprefix("keep="), caller)
         return NO_CONTENT
+
+    def _end_all_but(self, kept: str, caller: Identity) -> Flow[None]:
+        if kept == "current":
+            yield from self._operations.revoke_others(caller)
+        else:
+            yield from self._operations.revoke_all(caller.subject)
+
+    def _end_by_form(self, request: EndpointRequest) -> Flow[Answer]:
+        caller = yield from self._caller(request)
+        field, value = _choice(request)
+        if field == "keep":
+            yield from self._end_all_but(value, caller)
+        elif not (yield from self._operations.revoke(caller.subject, value)):
+            raise SessionNotFound
+        return _BACK
 
     def _end_one(self, request: EndpointRequest) -> Flow[Answer]:
         try:
@@ -220,6 +252,21 @@ class Endpoints:
     def _jwks(self, _request: EndpointRequest) -> Flow[Answer]:
         yield from self._core.keys.looked()
         return answer_jwks(self._core.keys.keyring.jwks(), PUBLISHED_FOR)
+
+    def _is_for_a_person(self, request: EndpointRequest) -> bool:
+        """Whether a browser asks that goes to a page: its cookies are what the page's forms go by."""
+        return self._gate.cookies is not None and prefers_html(request.head.header("ACCEPT") or "")
+
+    def _explained(self, error: JWTGuardError, answer: Answer, request: EndpointRequest) -> Answer:
+        """A refusal for a person: the headers of the problem, and a page in place of its JSON."""
+        page = page_answer(self._page(request, error=error), self._core.hooks.page, error.status)
+        replaced = {name for name, _ in page.headers}
+        kept = (header for header in answer.headers if header[0] not in replaced)
+        return page._replace(headers=(*page.headers, *kept))
+
+    def _page(self, request: EndpointRequest, **shown: Any) -> SessionsPage:
+        languages = request.head.header("ACCEPT_LANGUAGE") or ""
+        return SessionsPage(home="../" * (self.prefix or "").count("/"), languages=languages, **shown)
 
     def _caller(self, request: EndpointRequest) -> Flow[Identity]:
         """Who asks. Never by a stale answer: these requests are about what is active."""
@@ -266,6 +313,19 @@ class _Members(list[tuple[str, Any]]):
 def _of_form(body: bytes) -> list[str]:
     pairs = parse_qsl(body.decode("ascii"), strict_parsing=True, max_num_fields=16)
     return [value for name, value in pairs if name == "refresh_token"]
+
+
+def _choice(request: EndpointRequest) -> tuple[str, str]:
+    """What a form of the page asks for. Raises RequestInvalid."""
+    media_type = request.content_type.partition(";")[0].strip().lower()
+    fields = []
+    if media_type == "application/x-www-form-urlencoded":
+        with suppress(ValueError):
+            fields = parse_qsl(request.body.decode("ascii"), strict_parsing=True, max_num_fields=1)
+    for field, value in fields:
+        if field == "end" or (field == "keep" and value in ("current", "none")):
+            return field, value
+    raise RequestInvalid("expected a form with end=<session id>, keep=current or keep=none")
 
 
 _READERS: Final[Mapping[str, Callable[[bytes], list[str]]]] = {

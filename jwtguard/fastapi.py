@@ -76,6 +76,7 @@ def install(app: Starlette, guard: AsyncGuard) -> None:
             status_code=endpoint.status,
             openapi_extra=_described(endpoint),
             response_model=None,
+            include_in_schema=not endpoint.is_form,
         )
 
     # Before FastAPI had this function, include_router copied the routes.

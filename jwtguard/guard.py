@@ -21,6 +21,7 @@ from .flow import Flow, arun, run
 from .keys import Keyring
 from .model import Coherence, Device, Identity, Session, TokenPair
 from .operations import ClaimsLoader
+from .page import PageHook
 from .settings import Settings, take_arguments
 from .stores import open_store
 from .stores.adapters import InThreads, OnLoop, Within
@@ -172,8 +173,9 @@ class Guard(GuardMethods):
         on_event: EventHook | Sequence[EventHook] | None = None,
         on_error: ErrorHook | None = None,
         observers: Sequence[Observer] = (),
+        page: PageHook | None = None,
     ) -> None:
-        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error, observers))
+        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error, observers, page))
         parts.hooks.check(asynchronous=False)
         if is_async(parts.store):
             raise ConfigError("the store is async, and a Guard's calls block: use an AsyncGuard, or a blocking store")
@@ -245,8 +247,9 @@ class AsyncGuard:
         on_event: EventHook | Sequence[EventHook] | None = None,
         on_error: ErrorHook | None = None,
         observers: Sequence[Observer] = (),
+        page: PageHook | None = None,
     ) -> None:
-        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error, observers))
+        parts = _Parts(settings, store, clock, Hooks(claims_loader, on_event, on_error, observers, page))
         parts.hooks.check(asynchronous=True)
         self._store, self._blocking = parts.both_colours()
         self.core = parts.core(keys)

@@ -169,7 +169,7 @@ def _wrong_order(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[
     ]
 
 
-_ARGUMENTS: Final = ("store", "keys", "clock", "claims_loader", "on_event", "on_error", "observers")
+_ARGUMENTS: Final = ("store", "keys", "clock", "claims_loader", "on_event", "on_error", "observers", "page")
 
 
 def take_arguments(overrides: dict[str, Any]) -> dict[str, Any]:

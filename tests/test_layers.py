@@ -45,6 +45,7 @@ FLOORS = (
         "keyfiles",
         "keys",
         "origins",
+        "page",
         "policy",
         "rules",
         "tokens",

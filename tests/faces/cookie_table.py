@@ -131,6 +131,7 @@ def origins() -> Iterator[Row]:
         ("POST", "/auth/refresh"),
         ("DELETE", "/auth/sessions?keep=none"),
         ("DELETE", "/auth/sessions/<sid>"),
+        ("POST", "/auth/sessions"),
     ):
         yield refuses(f"C65 {method} {target}", by_cookie(method, target, CROSS, cookie=both), "csrf", settings=ON)
 
@@ -147,6 +148,13 @@ def endpoints() -> Iterator[Row]:
         request = by_cookie("POST", "/auth/refresh", *OWN, cookie=cookies(f"{REFRESH}=<{name}>"))
         yield Row(f"cookie, refresh {name}", request, 401, code, GRANT, settings=ON)
     yield Row("cookie, sessions", by_cookie("GET", "/auth/sessions"), settings=ON)
+    form = by_cookie("POST", "/auth/sessions", FORM, body=b"end=<second-sid>")
+    yield Row("cookie, end by a form", form, 303, settings=ON)
+    yield refuses(
+        "C45 cookie, end another's by a form", replace(form, body=b"end=<bob-sid>"), "session_not_found", settings=ON
+    )
+    yield refuses("end, by a form without a word", replace(form, body=b""), "request_invalid", settings=ON)
+    yield passes("a form, cookies off", ask("POST", "/auth/sessions", "<good>", FORM, body=b"keep=none"), "alice")
     for target in ("/auth/logout", "/auth/refresh"):
         yield refuses(f"C66 cookie, GET {target}", by_cookie("GET", target, cookie=refresh), "token_missing", settings=ON)
 
