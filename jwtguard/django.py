@@ -362,9 +362,9 @@ def _is_live(response: StreamingHttpResponse) -> bool:
 
 def _response_of(answer: Answer, request: HttpRequest) -> HttpResponse:
     response = HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
-    if answer.body:
+    if answer.status != 204:  # which tells no length (RFC 9110 section 8.6)
         response.headers["Content-Length"] = str(len(answer.body))
-    else:
+    if not answer.body:
         del response.headers["Content-Type"]  # Django gives each response one
     if request.method == "HEAD":
         response.content = b""

@@ -131,11 +131,11 @@ def check(row: Row, request: Request, reply: Reply, face: str) -> None:
     elif row.seen is None or row.view == "login":
         assert reply.header("cache-control") == "no-store"
         assert reply.header("content-type") == (
-            None if reply.status == 204 else "application/json" if row.seen is None else "text/plain"
+            None if reply.status in (204, 303) else "application/json" if row.seen is None else "text/plain"
         )
     if row.json is not None:
         assert row.json.items() <= reply.json().items()
-    if reply.status == 204:
+    if reply.status in (204, 303):
         assert reply.body == b""
 
 
