@@ -46,6 +46,8 @@ _METHOD: Final = b"x-forwarded-method"
 _TARGET: Final = b"x-forwarded-uri"
 _SEPARATORS: Final = bytes.maketrans(b"_.", b"--")
 _OURS: Final = frozenset(name.lower().encode() for name in HEADERS)
+_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
+"""By these many frameworks let a client choose the method that they route, and rules are about methods."""
 _PLAIN: Final = "@:/"
 """What isn't encoded, besides letters, digits and -._~ : not the plus, which some decoders take for a space."""
 _NOT_FOUND: Final = Answer(404, (("Cache-Control", "no-store"),))
@@ -95,6 +97,8 @@ class ForwardAuth:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         if any(name.lower().translate(_SEPARATORS) in _OURS for name, _ in headers):
             raise RequestInvalid("it has a header that only the proxy may set")
+        if any(name.lower().translate(_SEPARATORS) in _OVERRIDES for name, _ in headers):
+            raise RequestInvalid("it has a header that asks for another method than the proxy tells")
         if len(methods) != 1 or len(targets) != 1:
             logger.error("the proxy told %d methods and %d paths: see docs/forward-auth.md", len(methods), len(targets))
             raise RequestInvalid("the proxy must tell its method and its path, each once")

@@ -139,7 +139,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_decoder: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=refuse)
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=lambda _: refuse("encoding"))
 
 
 def json_object(data: bytes) -> dict[str, Any]:

@@ -244,6 +244,7 @@ def head_of(environ: Environ) -> RequestHead:
         path_of(environ),
         authorization,
         partial(header_of, environ),
+        is_live="HTTP_SEC_WEBSOCKET_KEY" in environ,  # an app may open a WebSocket over the server's own connection
         mount=mount,
         scheme=environ.get("wsgi.url_scheme", ""),
     )

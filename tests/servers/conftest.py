@@ -61,7 +61,7 @@ def start(site: Site) -> Iterator[Start]:
         yield lambda *command: stack.enter_context(serving(site, *command))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop counts as running meanwhile, so other modules' couldn't
 def browser() -> Iterator[Browser]:
     """A real Chromium, by Playwright. A test takes a context of its own: `browser.new_context()`."""
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
