@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,14 @@ def test_the_program_ends_with_ctrl_c(log: str, tmp_path: Path) -> None:
     file = tmp_path / "app.log"
     file.touch()
     command = [str(Path(sys.executable).with_name("jwtguard")), "watch", "--log", str(file)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As from a terminal: tests that run in a shell's background ignore Ctrl-C, and so would what they start.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     line = ""
     while not line:  # it follows from the end, so until it has begun, what is added is not seen

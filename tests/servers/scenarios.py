@@ -124,10 +124,11 @@ def cluster_failover(fleet: Fleet[Cluster], load: Load, seconds: float) -> None:
 
 def slots_moved(fleet: Fleet[Cluster], load: Load, seconds: float) -> None:
     """Those of all users that one master has move to another, and their documents with them."""
-    source, target = fleet.store.masters[:2]
-    names = [name.decode() for name in source.raw("KEYS", "*")]
-    assert names
-    for name in names:
+    of_masters = {master: [name.decode() for name in master.raw("KEYS", "*")] for master in fleet.store.masters}
+    source = max(of_masters, key=lambda master: len(of_masters[master]))  # a few users may all be the others'
+    target = next(master for master in of_masters if master is not source)
+    assert of_masters[source]
+    for name in of_masters[source]:
         move(fleet.store, key_slot(name.encode()), source, target)
     load.lasts(seconds)
 
