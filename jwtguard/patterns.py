@@ -7,7 +7,7 @@ JWTGUARD_PUBLIC and JWTGUARD_RULES:
 
 A need is a scope, or `max_age=` and how long ago the user may have signed in: so no scope can begin like that.
 
-- `*` is a whole segment: one segment, or, as the last one, everything below. All else is literal, and case-sensitive.
+- `*` is a whole segment: one segment, or, as the last one, everything below. All else is literal; in PUBLIC also its case.
 - A pattern is in canonical form, so that a path in any other form can't equal one.
 - What can't be read is an error that says why; nothing is guessed, because a rule that is read as another one than its
   author meant may open a door. Elements without text (a trailing comma) say nothing and are skipped.

@@ -9,7 +9,8 @@ The two questions are opposites, and each errs on its own safe side:
   handler that the rule is for: Flask serves `//admin` from `/admin`, Litestar `/admin/`, Starlette `/admin%0a`. A rule that
   only compares text is passed by all of them. Therefore
     - one trailing slash counts for nothing: `/admin` covers `/admin/`, and `/admin/*` covers `/admin` and `/admin/` too;
-    - a method counts in any case, since some frameworks raise it to upper case;
+    - letters count in any case: some frameworks raise methods to upper case, and behind a proxy there may be an app that
+      routes `/ADMIN` as `/admin`;
     - a path that isn't canonical may be routed anywhere, so it needs what all rules need;
     - of several rules that match, none wins: what they need adds up.
 - `GET` includes `HEAD` in both, because frameworks answer HEAD with the handler of GET. For a WebSocket's handshake, which
@@ -41,7 +42,7 @@ class _Public(NamedTuple):
 
 
 class _Scoped(NamedTuple):
-    """The scope rules for one method; exact paths without their trailing slash."""
+    """The scope rules for one method, case-folded; exact paths without their trailing slash."""
 
     exact: dict[str, tuple[Need, ...]]
     wild: tuple[tuple[re.Pattern[str], tuple[Need, ...]], ...]
@@ -80,6 +81,7 @@ class Rules:
         if not canonical(path):
             return self._all_needs
         scoped = self._scoped.get(method.upper()) or self._scoped[_OTHER]
+        path = path.casefold()
         exact = scoped.exact.get(path.removesuffix("/"), ())
         wild = [needs for pattern, needs in scoped.wild if pattern.fullmatch(path)]
         return _union([exact, *wild]) if wild else exact
@@ -108,10 +110,11 @@ def _scoped(rules: Iterable[ScopeRule], method: str) -> _Scoped:
     for pattern, needs in rules:
         if not _applies(pattern, method):
             continue
-        if "*" in pattern.path:
-            wild.append((_covering(pattern.path), needs))
+        path = pattern.path.casefold()
+        if "*" in path:
+            wild.append((_covering(path), needs))
         else:
-            path = pattern.path.removesuffix("/")
+            path = path.removesuffix("/")
             exact[path] = _union([exact.get(path, ()), needs])
     return _Scoped(exact, tuple(wild))
 

@@ -150,6 +150,13 @@ AMBIGUOUS = [
 ]
 
 
+@pytest.mark.parametrize("target", ["/ADMIN/users", "/Admin", "/%41dmin/users"])
+def test_a_rule_counts_letters_in_any_case(forward: Forward, target: str) -> None:
+    """The app behind may take them for the same path."""
+    assert forward.asked("GET", target, forward.bearer("bob")).status == 403
+    assert forward.asked("GET", target, forward.bearer("bob", "admin")).status == 200
+
+
 @pytest.mark.parametrize("target", AMBIGUOUS)
 def test_an_ambiguous_path_is_not_public_and_needs_all_scopes(forward: Forward, target: str) -> None:
     assert forward.asked("GET", target).status == 401

@@ -130,7 +130,7 @@ SCOPES = Rules(
         ("HEAD", "/admin/", ("admin", "see")),
         ("get", "/admin/", ("admin", "see")),
         ("GET", "/admin/x", ()),
-        ("GET", "/Admin", ()),
+        ("GET", "/Admin", ("admin", "see")),
         ("GET", "/area", ("area",)),
         ("GET", "/area/", ("area",)),
         ("GET", "/area/x/y/", ("area",)),
