@@ -21,7 +21,7 @@ from .model import TokenPair
 from .origins import is_cross_site, is_loopback
 from .settings import Settings
 
-__all__ = ["ROOM", "Carried", "CookieMode", "can_hand_over", "check_origin", "hand_over", "read_cookies", "take_back"]
+__all__ = ["ROOM", "CookieMode", "can_hand_over", "check_origin", "hand_over", "read_cookies", "take_back"]
 
 logger = logging.getLogger("jwtguard")
 
@@ -35,13 +35,6 @@ ROOM: Final = LARGEST - len(REFRESH)
 """Bytes that a token may have, so that each cookie can hold it."""
 
 VISIT: Final = "jwtguard.visit"
-
-
-class Carried(NamedTuple):
-    """The tokens that came in cookies."""
-
-    access: bytes | None = None
-    refresh: bytes | None = None
 
 
 class CookieMode:
@@ -62,12 +55,13 @@ class CookieMode:
         """Note a request, so that its response can set cookies. Raises CrossSite.
 
         A request with a bearer token isn't judged: no page can add one to a request to another origin, unless the app's own
-        CORS headers allow it. What would set cookies all the same is: see `check_origin`.
+        CORS headers allow it. A WebSocket is, as any page can offer it a token by a subprotocol; and so is what would set
+        cookies all the same: see `check_origin`.
         """
         request = REQUEST.get()
         if request is not None:
             request[VISIT] = _Visit(self, head)
-        if not any(value[:7].lower() == b"bearer " for value in head.authorization):
+        if head.is_live or not any(value[:7].lower() == b"bearer " for value in head.authorization):
             self.check(head)
 
     def check(self, head: RequestHead) -> None:
@@ -75,13 +69,14 @@ class CookieMode:
         if is_cross_site(head, self._trusted):
             raise CrossSite
 
-    def carried(self, head: RequestHead) -> Carried:
-        """The tokens in a request's cookies. Raises RequestInvalid if it isn't clear which."""
-        header = head.header("COOKIE")
-        if not header:
-            return Carried()
-        found = read_cookies(header, (ACCESS, self._refresh_name))
-        return Carried(_bytes(found.get(ACCESS)), _bytes(found.get(self._refresh_name)))
+    def access_token(self, head: RequestHead) -> bytes | None:
+        """The access token in a request's cookies. Raises RequestInvalid if it isn't clear which."""
+        return _token(head, ACCESS)
+
+    def refresh_token(self, head: RequestHead) -> bytes | None:
+        """The refresh token in a request's cookies, where it is wanted: a `__Secure-` one may be another host's, and is to
+        disturb nothing else. Raises RequestInvalid if it isn't clear which."""
+        return _token(head, self._refresh_name)
 
     def set(self, pair: TokenPair, head: RequestHead) -> None:
         """Have the response set the cookies of a pair."""
@@ -106,7 +101,8 @@ class CookieMode:
         set_cookie(SetCookie(self._refresh_name, refresh, path, refresh_age))
 
 
-def _bytes(value: str | None) -> bytes | None:
+def _token(head: RequestHead, name: str) -> bytes | None:
+    value = read_cookies(head.header("COOKIE") or "", (name,)).get(name)
     return value.encode("latin-1", "replace") if value else None
 
 

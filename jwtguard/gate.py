@@ -147,11 +147,12 @@ class Gate:
         """The identity of a request's credentials; the anonymous one if there are none. Raises as `admit`."""
         token = self.token_of(head)
         if self.cookies is not None:
-            carried = self.cookies.carried(head)
+            access = self.cookies.access_token(head)
             if token is None:
-                renewing = carried.refresh if self.cookies.is_silent and can_hand_over() and may_renew(head) else None
-                return (yield from self._identify_by_cookie(carried.access, renewing, may_be_stale))
-            if carried.access is not None:
+                renews = self.cookies.is_silent and can_hand_over() and may_renew(head)
+                refresh = self.cookies.refresh_token(head) if renews else None
+                return (yield from self._identify_by_cookie(access, refresh, may_be_stale))
+            if access is not None:
                 raise RequestInvalid("a token in the Authorization header and one in a cookie")
         if token is None:
             return ANONYMOUS
@@ -179,7 +180,7 @@ class Gate:
 
     def refresh_token_of(self, head: RequestHead) -> bytes | None:
         """The refresh token in a cookie, where that is what a request has to show. Raises RequestInvalid."""
-        return None if self.cookies is None or head.authorization else self.cookies.carried(head).refresh
+        return None if self.cookies is None or head.authorization else self.cookies.refresh_token(head)
 
     def token_of(self, head: RequestHead) -> bytes | None:
         """The bearer token of a request. Raises TokenInvalid, RequestInvalid."""

@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
-from jwtguard import AsyncGuard, Settings
+from jwtguard import AsyncGuard, Guard, Settings
 from jwtguard.flask import JWTGuard, current_identity
 from jwtguard.forward import ForwardAuth
 from jwtguard.starlette import install
@@ -115,6 +115,29 @@ def test_c68_a_websocket_of_another_origin_is_refused_before_it_is_accepted(orig
 def test_c68_a_websocket_of_an_own_page_is_accepted(headers: dict[str, str]) -> None:
     with Site(trusted_origins="https://other.example").client.websocket_connect(SOCKET, headers=headers) as websocket:
         assert websocket.receive_text() == "alice"
+
+
+def test_c68_a_token_of_the_pages_own_is_no_way_around_that() -> None:
+    """Any page can offer one by a subprotocol, and where none is needed it may be anything."""
+    site = Site(public="/login, /ws")
+    pair = ["jwtguard.bearer", "x"]
+    with site.client.websocket_connect(SOCKET, pair, headers={"Origin": URL}) as websocket:
+        assert websocket.receive_text() == ""
+    with pytest.raises(WebSocketDenialResponse) as refused:
+        site.client.websocket_connect(SOCKET, pair, headers={"Origin": "https://evil.example"}).__enter__()
+    assert refused.value.status_code == 403
+
+
+def test_c68_a_websocket_over_wsgi_is_judged_too() -> None:
+    guard = Guard(Settings(secret=SECRET, cookie="on", endpoints="/auth"), store=MemoryStore())
+    token = guard.login("alice").access_token
+    app = guard.wrap(lambda environ, start: start("200 OK", []) or [b""])
+    origins = {"HTTP_ORIGIN": "https://evil.example", "HTTP_HOST": "app.example"}
+    known = {"REQUEST_METHOD": "GET", "PATH_INFO": "/ws", "HTTP_COOKIE": f"__Host-jwtguard={token}", **origins}
+    said: list[str] = []
+    for environ in (known, known | {"HTTP_SEC_WEBSOCKET_KEY": "x"}):
+        list(app(dict(environ), lambda status, *_: said.append(status)))
+    assert said == ["200 OK", "403 FORBIDDEN"]
 
 
 def test_c68_a_websocket_without_a_cookie_is_refused() -> None:

@@ -76,6 +76,14 @@ def malformed() -> Iterator[Row]:
         yield passes(f"{name}, public", replace(request, target="/login"), "", settings=ON)
 
 
+def planted() -> Iterator[Row]:
+    """Another host can set a `__Secure-` cookie, so only who asks for the refresh token reads it."""
+    planted = cookies(f"{ACCESS}=<good>", f"{REFRESH}=a", f"{REFRESH}=b")
+    yield passes("C63 refresh cookie twice", get("/me", None, planted), "alice", settings=ON)
+    twice = ask("POST", "/auth/refresh", None, planted, OWN[0])
+    yield refuses("C63 refresh cookie twice, refresh", twice, "request_invalid", settings=ON)
+
+
 EVIL, SISTER = ("Origin", "https://evil.example"), ("Origin", "https://sister.example")
 MINE: Final = ("Origin", "https://app.example:8443")
 CROSS: Final = ("Sec-Fetch-Site", "cross-site")
@@ -204,4 +212,4 @@ def silent() -> Iterator[Row]:
     yield refuses("silent, store down", down, "store_unavailable", settings=SILENT, down=True)
 
 
-COOKIE_ROWS: Final = tuple(row for rows in (access, malformed, origins, endpoints, silent) for row in rows())
+COOKIE_ROWS: Final = tuple(row for rows in (access, malformed, planted, origins, endpoints, silent) for row in rows())
