@@ -91,30 +91,20 @@ class Core:
         self.clock = clock
         self.telemetry = Telemetry(clock, hooks.event_hooks, hooks.observers)
         self.rules = Rules(settings.public, settings.rules)
-        self.policy = policy = _policy(settings)
+        self.policy = _policy(settings)
         patience = patience_of(settings)
         self.keys = _keys(settings, keys, clock)
         self.tokens = _tokens(settings, self.keys.keyring, clock)
         self.registry = _registry(settings, store, clock, self.telemetry, patience)
         committer = Committer(
             self.registry,
-            policy,
+            self.policy,
             patience=patience,
             clock=clock,
             health=Health("write", self.telemetry, clock.monotonic),
             tell=self.telemetry.tell,
         )
-        self.authenticator = Authenticator(
-            tokens=self.tokens,
-            keys=self.keys,
-            registry=self.registry,
-            committer=committer,
-            policy=policy,
-            clock=clock,
-            leeway=settings.leeway,
-            stale_if_down=settings.stale_if_down,
-            telemetry=self.telemetry,
-        )
+        self.authenticator = self._authenticator(committer)
         self.live = Live(
             self.authenticator,
             self.registry,
@@ -125,17 +115,33 @@ class Core:
         )
         self.registry.on_ending = self.live.ended
         self.keys.on_withdrawal = self.live.withdrawn
-        self.operations = Operations(
+        self.operations = self._operations(committer)
+        self.telemetry.attach(self.live.__len__, self.registry.coherence)
+
+    def _authenticator(self, committer: Committer) -> Authenticator:
+        return Authenticator(
             tokens=self.tokens,
             keys=self.keys,
             registry=self.registry,
             committer=committer,
-            policy=policy,
-            clock=clock,
-            claims_loader=hooks.claims_loader,
+            policy=self.policy,
+            clock=self.clock,
+            leeway=self.settings.leeway,
+            stale_if_down=self.settings.stale_if_down,
             telemetry=self.telemetry,
         )
-        self.telemetry.attach(self.live.__len__, self.registry.coherence)
+
+    def _operations(self, committer: Committer) -> Operations:
+        return Operations(
+            tokens=self.tokens,
+            keys=self.keys,
+            registry=self.registry,
+            committer=committer,
+            policy=self.policy,
+            clock=self.clock,
+            claims_loader=self.hooks.claims_loader,
+            telemetry=self.telemetry,
+        )
 
     def authenticate(self, token: str) -> Flow[Identity]:
         """Who an access token stands for, now. What becomes of it is told."""

@@ -9,11 +9,11 @@ Exactly these method and path pairs are served:
     DELETE /sessions/{id}   end one; or, with the ticket of a refused login, one of those that it lists
     POST   /sessions        in cookie mode, for the forms of the page: `end=<id>`, `keep=current` or `keep=none`
 
-In cookie mode a browser that goes to /sessions is shown a page (see `page`), which needs no script.
-
 and, where there are public keys and the endpoints are served at all, at its well-known place and not below the prefix:
 
     GET    /.well-known/jwks.json   the public keys (RFC 7517 section 5)
+
+In cookie mode a browser that goes to /sessions is shown a page (see `page`), which needs no script.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ class JWTGuard(GuardMethods):
 
     def public(self, view: V) -> V:
         """For a view, plain or async, of an app or a blueprint: it needs no token. A good one gives its identity, a bad one
-        is ignored, as for a path in PUBLIC; and as there, a rule in RULES goes first. Above or below `@app.route`."""
+        is ignored, as for a path in PUBLIC; and as there, a rule in RULES goes first. Above or below `@app.route`: it marks
+        the function, so each route to it is public."""
         setattr(getattr(view, "__func__", view), PUBLIC, True)
         return view
 

@@ -24,6 +24,8 @@ __all__ = ["Looker", "differences", "events_in", "follow"]
 
 PAUSE: Final = 0.5
 """Seconds between two looks."""
+LATEST: Final = 253_402_300_800
+"""The end of the year 9999 (seconds since the epoch): later times have no date."""
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "count": (int, type(None)),
@@ -57,7 +59,7 @@ def _event_of(found: Any) -> Event | None:
         return None
     if not all(isinstance(value, _KINDS.get(name, _TEXT)) for name, value in found.items()):
         return None
-    return Event(**found)
+    return Event(**found) if 0 <= found["time"] < LATEST else None
 
 
 def follow(path: str | os.PathLike[str], *, sleep: Sleep, pause: float = PAUSE) -> Iterator[str]:

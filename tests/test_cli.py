@@ -191,6 +191,7 @@ def test_why_other_texts_are_no_tokens() -> None:
         (f"e30x.{payload}.{signature}", "isn't JSON"),
         (f"{part([])}.{payload}.{signature}", "isn't a JSON object"),
         (f"{twice}.{payload}.{signature}", "a name comes twice"),
+        (f"{part({'alg': float('nan')})}.{payload}.{signature}", "isn't JSON"),
     ):
         found = said("token", "inspect", given=text, code=1)
         assert (found["code"], why in found["why"]) == ("token_invalid", True), found

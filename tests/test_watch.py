@@ -65,6 +65,9 @@ GOOD = Event("opened", "alice", "sid", count=1, time=1.5).to_dict()
         json.dumps({"jwtguard": {**GOOD, "name": None}}),
         json.dumps({"jwtguard": {**GOOD, "count": "many"}}),
         json.dumps({"jwtguard": {**GOOD, "time": None}}),
+        json.dumps({"jwtguard": {**GOOD, "time": 1e30}}),
+        json.dumps({"jwtguard": {**GOOD, "time": -1}}),
+        json.dumps({"jwtguard": {**GOOD, "time": float("nan")}}),
         json.dumps({"jwtguard": {**GOOD, "subject": ["alice"]}}),
     ],
 )
