@@ -187,6 +187,8 @@ def test_a_file_that_is_not_there_or_not_a_store(fault: Callable[[Patient], Any]
     assert code_of(client.me(newer)) == ""
     client.logout(newer)
     assert code_of(client.me(newer)) == "session_revoked"
+    # It is said half a second after the last failure, by the next answer, and the line takes a moment to get here.
+    until("it is said", lambda: patient.ask_honestly() == "" and patient.log_of(READS) != [0])
     assert patient.log_of(CANT_READ, READS, CANT_WRITE) == [1, 1, 0]
 
 
@@ -275,4 +277,5 @@ def test_a_file_that_can_be_read_but_not_written(fault: Callable[[Patient], Any]
     assert code_of(client.me(newer)) == ""
     refreshed: Pair = client.refresh(patient.active).json()
     assert code_of(client.me(refreshed)) == ""
+    until("it is said", lambda: patient.log_of(WRITES) != [0])
     assert patient.log_of(CANT_READ, CANT_WRITE, WRITES) == [0, 1, 1]
