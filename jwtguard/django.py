@@ -223,7 +223,9 @@ class JWTGuardMiddleware:
         known: Any = request
         known.identity = identity
         if identity.is_authenticated:
-            known._dont_enforce_csrf_checks = True  # a page of another origin can't send this header for a browser's user
+            # A page of another origin can't send a bearer token for a browser's user; of cookies, the gate has judged whose
+            # page sent them.
+            known._dont_enforce_csrf_checks = True
         if self._backend is not None and (identity.is_authenticated or not hasattr(request, "user")):
             load = _once(partial(self._backend.user_of, identity))
             known.user, known.auser = SimpleLazyObject(load), sync_to_async(load)

@@ -194,6 +194,21 @@ def test_hooks_and_parts() -> None:
     assert EVENTS == ["opened", "rejected"]
 
 
+@pytest.mark.parametrize(("setting", "seen"), [(True, ["alice", None]), (False, ["the server's", "the server's"])])
+def test_c38_remote_user_where_the_settings_say_so(setting: bool, seen: list[str | None]) -> None:
+    found: list[str | None] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        found.append(request.META.get("REMOTE_USER"))
+        return HttpResponse()
+
+    with site({"": view, "me": view}, jwtguard=terms(remote_user=setting)):
+        client = Client(REMOTE_USER="the server's")
+        assert client.get("/me", headers=bearer()).status_code == 200
+        assert client.get("/").status_code == 200
+    assert found == seen
+
+
 def test_the_guard_outside_of_requests() -> None:
     with site(VIEWS, jwtguard=terms()):
         known = bearer()
