@@ -18,6 +18,7 @@ import pytest
 from rig import ModelStore, Rig, always, request
 from watching import Notebook
 
+import jwtguard.telemetry
 from jwtguard import ConfigError, Event, Guard, JWTGuardError, Settings
 from jwtguard.errors import StoreError
 from jwtguard.gate import Gate
@@ -223,7 +224,7 @@ def test_the_event_s_own_words_name_them_all() -> None:
 
 
 def test_each_event_that_is_told_anywhere_is_in_the_table() -> None:
-    package = Path(__file__).parents[1] / "jwtguard"
+    package = Path(jwtguard.telemetry.__file__).parent  # the installed one, which may be a wheel
     texts = [path.read_text(encoding="utf-8") for path in package.rglob("*.py")]
     told = {name for text in texts for name in re.findall(r'tell\(\s*"(\w+)"', text)}
     replayed = {"refreshed", "refresh_replayed"}  # one of the two, by an expression

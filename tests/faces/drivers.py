@@ -249,15 +249,18 @@ async def call_asgi(app: Callable[..., Any], scope: dict[str, Any], request: Req
     else:
         messages[-1]["more_body"] = False
     sent: list[dict[str, Any]] = []
+    answered = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
-        if messages:
-            return messages.pop(0)
-        await asyncio.Event().wait()  # the client waits for its answer
-        raise AssertionError
+        if not messages:
+            await answered.wait()  # the client waits for its answer, and goes then
+            return {"type": "http.disconnect"}
+        return messages.pop(0)
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            answered.set()
 
     await app(scope, receive, send)
     start, *rest = sent
